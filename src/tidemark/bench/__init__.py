@@ -1,0 +1,1 @@
+"""`tidemark bench`: every figure in the documents comes from a command here."""

@@ -1,0 +1,144 @@
+"""The command `tidemark`: which flags does each role have, and what does it start?
+
+The flags are made from the fields of `Settings`; only what belongs to one command stands here.
+Roles are imported when they are started, so that `--help` is quick and a poller never loads a database.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from tidemark import __version__
+from tidemark.config import Settings, load
+from tidemark.errors import TidemarkError
+from tidemark.process import USAGE, complain, run
+
+_WATCH: Final = ("influencers", "interval")
+_LOG: Final = ("nats", "replicas", "log_hours", "log_gigabytes")
+_ASK: Final = ("api", "pipeline", "max_in_flight", "max_rps", "request_deadline")
+_KEEP: Final = ("store", "raw_days", "hourly_days", "daily_days", "store_megabytes")
+_PROCESS: Final = ("data", "log_format", "log_level")
+_METRICS: Final = ("host", "metrics_port")
+
+Command = Callable[..., None]
+
+
+def _type(field: FieldInfo) -> Any:
+    """The click type of a setting."""
+    annotation = field.annotation
+    if get_origin(annotation) is tuple:
+        return str
+    if choices := [value for value in get_args(annotation) if isinstance(value, str)]:
+        return click.Choice(choices)
+    return {int: int, float: float, Path: click.Path(path_type=Path)}.get(annotation, str)  # type: ignore[call-overload]
+
+
+def _settings(*names: str) -> Callable[[Command], Command]:
+    """Give a command the flags of these settings; it is called with the loaded `Settings` and its own flags."""
+
+    def decorate(command: Command) -> Command:
+        def with_settings(**values: Any) -> None:
+            flags = {name: values.pop(name) for name in names}
+            given = {name: value for name, value in flags.items() if value not in (None, ())}
+            try:
+                settings = load(**given)
+            except TidemarkError as error:
+                complain(error)
+                sys.exit(USAGE)
+            command(settings, **values)
+
+        with_settings.__doc__ = command.__doc__
+        with_settings.__name__ = command.__name__
+        with_settings.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+        decorated: Command = with_settings
+        for name in reversed(names):
+            field = Settings.model_fields[name]
+            shown = "" if field.default in ((), "", Path()) else f"  [default: {field.default}]"
+            decorated = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                type=_type(field),
+                multiple=get_origin(field.annotation) is tuple,
+                help=f"{field.description}{shown}",
+            )(decorated)
+        return decorated
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tidemark")
+def main() -> None:
+    """Watch the followers of a million influencers, every minute.
+
+    `tidemark up --api http://host:port` starts the whole pipeline on this machine; without --api it starts
+    a stand-in of the Mockstagram API too. Each flag can also be given as TIDEMARK_<NAME> or in tidemark.toml.
+    """
+
+
+@main.command()
+@_settings(*_WATCH, *_ASK, "pollers", "host", "port", *_LOG, *_KEEP, *_PROCESS)
+def up(settings: Settings) -> None:
+    """Start everything on this machine; Ctrl-C stops it in order, losing nothing."""
+    from tidemark.supervise import up as supervise_up
+
+    sys.exit(supervise_up(settings))
+
+
+@main.command()
+@_settings(*_WATCH, *_LOG, *_METRICS, *_PROCESS)
+def schedule(settings: Settings) -> None:
+    """Put the ticks on the log: which influencers are to be observed now.
+
+    Any number of schedulers may run at once: they arrive at the same ticks, and the log keeps one of each.
+    """
+    from tidemark.schedule.scheduler import schedule as role
+
+    sys.exit(run(settings, "schedule", lambda stop: role(settings, stop)))
+
+
+@main.command()
+@_settings(*_ASK, *_LOG, *_METRICS, *_PROCESS)
+def poll(settings: Settings) -> None:
+    """Take ticks from the log, ask the API, put the observations on the log.
+
+    Start as many as you like, on as many machines: they share the work, and the others take over when one dies.
+    """
+    from tidemark.poll.poller import poll as role
+
+    sys.exit(run(settings, "poll", lambda stop: role(settings, stop)))
+
+
+@main.command()
+@_settings(*_WATCH, "host", "port", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
+def serve(settings: Settings) -> None:
+    """Keep the history and answer the readers: the store, the board, the HTTP API.
+
+    One process for each chdb store. Several on several machines are replicas: each reads the whole log.
+    """
+    from tidemark.serve.role import serve as role
+
+    sys.exit(run(settings, "serve", lambda stop: role(settings, stop)))
+
+
+@main.command()
+@_settings("data")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(settings: Settings, as_json: bool) -> None:
+    """What is running, coverage, freshness, rates and lag."""
+    from tidemark.status import show
+
+    sys.exit(show(settings, as_json))
+
+
+def entry(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    main.main(args=arguments, prog_name="tidemark")
+
+

@@ -1,0 +1,166 @@
+"""What did the operator ask for?
+
+One frozen object. A value comes from, in this order: the flag, the `TIDEMARK_*` variable, the file
+`tidemark.toml` (or the one `TIDEMARK_CONFIG` names), the default. The flags of the command line are
+made from the fields here, so a name and its help text stand once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from tidemark.errors import CallerError
+from tidemark.population import Population
+
+CONFIG_FILE: Final = "tidemark.toml"
+
+
+def _listed(value: Any) -> Any:
+    """`a,b` and one TOML string become a list."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _api_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{url!r} is no API address; write it as http://host:port")
+    if parts.port == 0:
+        raise ValueError(f"{url!r} has port 0")
+    return url.rstrip("/")
+
+
+def _nats_url(url: str) -> str:
+    if urlsplit(url).scheme not in ("nats", "tls") or not urlsplit(url).hostname:
+        raise ValueError(f"{url!r} is no NATS address; write it as nats://host:4222")
+    return url
+
+
+def _population(text: str) -> str:
+    try:
+        return str(Population.parse(text))
+    except CallerError as error:
+        raise ValueError(str(error)) from error
+
+
+def _store_dsn(dsn: str) -> str:
+    if dsn and urlsplit(dsn).scheme not in ("chdb", "clickhouse", "clickhouses"):
+        raise ValueError(f"{dsn!r} is no store; write chdb:///path or clickhouse://user:password@host:8123")
+    return dsn
+
+
+Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Durations are seconds unless a name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    # What to watch
+    api: Annotated[Urls, AfterValidator(lambda urls: tuple(_api_url(url) for url in urls))] = Field(
+        (), description="A Mockstagram address, http://host:port; repeatable. `up` without it starts the stand-in."
+    )
+    influencers: Annotated[str, AfterValidator(_population)] = Field(
+        "1000000-1999999", description="The pks to watch, A-B, both inclusive."
+    )
+    interval: float = Field(
+        60, ge=0, le=86_400, description="Seconds between two observations of one influencer; 0: as fast as the API allows."
+    )
+
+    # Where things are
+    nats: Annotated[Urls, AfterValidator(lambda urls: tuple(_nats_url(url) for url in urls))] = Field(
+        (), description="A NATS address, nats://host:4222; repeatable. `up` without it starts a server on loopback."
+    )
+    replicas: int = Field(1, ge=1, le=5, description="Copies of the log in a NATS cluster; 3 for a fleet.")
+    data: Path = Field(Path("tidemark-data"), description="The folder for everything that is kept.")
+    store: Annotated[str, AfterValidator(_store_dsn)] = Field(
+        "", description="chdb:///path or clickhouse://user:password@host:8123. Default: chdb in <data>/store."
+    )
+    host: str = Field("127.0.0.1", description="The address that the HTTP API listens on.")
+    port: int = Field(8000, ge=0, le=65_535, description="The port of the HTTP API; 0 picks a free one.")
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="The port of a role's own /metrics on loopback; 0 picks a free one."
+    )
+
+    # How hard to ask
+    pollers: int = Field(1, ge=1, le=64, description="Poller processes that `up` starts.")
+    pipeline: int = Field(1, ge=1, le=64, description="Requests in flight on one connection to the API.")
+    max_in_flight: int = Field(
+        512, ge=1, le=16_384, description="The most requests in flight to one API address, from one poller."
+    )
+    max_rps: float = Field(
+        0, ge=0, le=10_000_000, description="Never ask the API for more than this many a second, all pollers of `up` together; 0: no bound."
+    )
+    request_deadline: float = Field(5, gt=0, le=300, description="Seconds after which a request counts as lost.")
+
+    # How long to keep
+    log_hours: float = Field(48, gt=0, le=24 * 30, description="Hours that the log keeps batches for readers that are away.")
+    log_gigabytes: float = Field(24, gt=0, le=100_000, description="The most disk that the log takes.")
+    raw_days: int = Field(30, ge=3, le=36_500, description="Days that single observations are kept.")
+    hourly_days: int = Field(400, ge=3, le=36_500, description="Days that hourly figures are kept.")
+    daily_days: int = Field(3_650, ge=3, le=36_500, description="Days that daily figures are kept.")
+    store_megabytes: int = Field(900, ge=256, le=1_000_000, description="The most memory that the embedded store takes.")
+
+    # How to speak
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Log lines for people or as JSON; auto: console."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+    @property
+    def population(self) -> Population:
+        """The watched influencers."""
+        return Population.parse(self.influencers)
+
+    @property
+    def store_dsn(self) -> str:
+        """The store's address, with the default filled in."""
+        return self.store or f"chdb://{(self.data / 'store').resolve()}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then variables, then the file."""
+        path = Path(os.environ.get("TIDEMARK_CONFIG", CONFIG_FILE))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+
+def load(**flags: Any) -> Settings:
+    """The settings, with the given flags on top. Raises CallerError with one line that names the setting."""
+    named = os.environ.get("TIDEMARK_CONFIG")
+    if named and not Path(named).is_file():
+        raise CallerError(f"TIDEMARK_CONFIG names {named}, which is no file")
+    _refuse_unknown_variables()
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise CallerError(f"setting {name}: {first['msg'].removeprefix('Value error, ')}") from error
+    except ValueError as error:  # TOML that does not parse
+        raise CallerError(f"cannot read {named or CONFIG_FILE}: {error}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields} | {"TIDEMARK_CONFIG"}
+    for name in os.environ:
+        if name.startswith("TIDEMARK_") and name not in known:
+            raise CallerError(f"the variable {name} is no setting of Tidemark; `tidemark up --help` lists them")

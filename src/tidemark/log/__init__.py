@@ -1,0 +1,1 @@
+"""The log: streams and subjects, publish and consume (NATS JetStream)."""

@@ -1,0 +1,230 @@
+"""How are ticks and batches put on the log and taken off it?
+
+A thin shell around nats-py. Its exceptions become LogError here and nowhere else. All connections
+reconnect for ever; a call made meanwhile waits until its own deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import Error as JetStreamError
+
+from tidemark.config import Settings
+from tidemark.errors import LogError
+from tidemark.log import streams
+from tidemark.messages import Batch, Tick
+
+CALL_DEADLINE_S: Final = 5.0
+CONNECT_DEADLINE_S: Final = 5.0
+RECONNECT_WAIT_S: Final = 0.5
+STREAM_IN_USE: Final = 10058
+"""JetStream's error code for a stream that exists with another configuration."""
+
+_FOREIGN = (nats.errors.Error, JetStreamError, OSError, asyncio.TimeoutError)
+
+logger = structlog.get_logger("tidemark.log")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that was delivered and waits to be acknowledged."""
+
+    data: bytes
+    message: Msg
+
+    async def ack(self) -> None:
+        """It is done. Lost acknowledgements are harmless: the message comes again and changes nothing."""
+        with _translated("acknowledge a message"):
+            await self.message.ack()
+
+    async def in_progress(self) -> None:
+        """It is being worked on: do not hand it to another yet."""
+        with _translated("report progress"):
+            await self.message.in_progress()
+
+    async def again(self, delay_s: float) -> None:
+        """It could not be done: hand it out again after a while."""
+        with _translated("hand a message back"):
+            await self.message.nak(delay=delay_s)
+
+    async def terminate(self) -> None:
+        """It can never be done: hand it to nobody any more."""
+        with _translated("terminate a message"):
+            await self.message.term()
+
+
+class _translated:
+    """Foreign exceptions of the log become LogError."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, _FOREIGN):
+            raise LogError(f"cannot {self._doing}: {_said(error)}; is the NATS server up?") from error
+
+
+def _said(error: BaseException) -> str:
+    return str(error).removeprefix("nats: ").strip() or type(error).__name__
+
+
+class Consumer:
+    """A durable consumer, pulled from."""
+
+    def __init__(self, subscription: JetStreamContext.PullSubscription) -> None:
+        self._subscription = subscription
+
+    async def next(self, count: int, wait_s: float) -> list[Delivery]:
+        """Up to `count` messages; fewer, or none, when no more came within `wait_s`."""
+        try:
+            messages = await self._subscription.fetch(count, timeout=wait_s)
+        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+            return []
+        except _FOREIGN as error:
+            raise LogError(f"cannot read the log: {_said(error)}; is the NATS server up?") from error
+        return [Delivery(message.data, message) for message in messages]
+
+    async def pending(self) -> int:
+        """How many messages are not delivered or not acknowledged yet."""
+        with _translated("ask how far the log was read"):
+            info = await self._subscription.consumer_info()
+        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+
+class Log:
+    """A connection to the log. `open` it before anything else; it mends itself from then on."""
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        self._settings = settings
+        self._role = role
+        self._servers = list(settings.nats) or ["nats://127.0.0.1:4222"]
+        self._shown = ", ".join(server.rpartition("@")[2] for server in self._servers)
+        self._client: Client | None = None
+
+    async def open(self) -> None:
+        """Connect, if that was not done yet, and bring the streams to these settings.
+
+        Raises LogError when no server answers or takes the credentials: then call it again.
+        """
+        if self._client is None:
+            self._client = await self._connected()
+            self._jetstream = self._client.jetstream(timeout=CALL_DEADLINE_S)
+        for config in (streams.tick_stream(self._settings), streams.observation_stream(self._settings)):
+            await self._create_stream(config)
+
+    async def _connected(self) -> Client:
+        async def on_error(error: Exception) -> None:
+            logger.debug("nats", error=_said(error))
+
+        async def on_disconnected() -> None:
+            logger.warning("the connection to NATS is lost, trying again", servers=self._shown)
+
+        async def on_reconnected() -> None:
+            logger.info("connected to NATS again", servers=self._shown)
+
+        try:
+            async with asyncio.timeout(CONNECT_DEADLINE_S):
+                return await nats.connect(
+                    self._servers,
+                    name=f"tidemark {self._role}",
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=RECONNECT_WAIT_S,
+                    connect_timeout=2,
+                    error_cb=on_error,
+                    disconnected_cb=on_disconnected,
+                    reconnected_cb=on_reconnected,
+                )
+        except nats.errors.AuthorizationError as error:
+            raise LogError(
+                f"NATS at {self._shown} refuses these credentials; give them as --nats nats://token@host:port"
+            ) from error
+        except _FOREIGN as error:
+            raise LogError(
+                f"cannot reach NATS at {self._shown} ({_said(error)});"
+                " start `nats-server -js` there, or name another with --nats"
+            ) from error
+
+    async def _create_stream(self, config: StreamConfig) -> None:
+        with _translated(f"create the stream {config.name}"):
+            try:
+                await self._jetstream.add_stream(config)
+            except APIError as error:
+                if error.err_code != STREAM_IN_USE:
+                    raise
+                await self._jetstream.update_stream(config)
+
+    async def publish_tick(self, tick: Tick) -> None:
+        """Put a tick on its queue; a repeated one is dropped by the server."""
+        await self._publish(streams.tick_subject(tick.shard), tick.encode(), tick.id)
+
+    async def publish_batch(self, shard: int, batch: Batch) -> None:
+        """Put a batch on the log. When this returns, it is on the server's disk."""
+        await self._publish(streams.observation_subject(shard), batch.encode(), batch.tick_id)
+
+    async def _publish(self, subject: str, data: bytes, message_id: str) -> None:
+        # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).
+        with _translated(f"publish on {subject}"):
+            await self._jetstream.publish(
+                subject, data, timeout=CALL_DEADLINE_S, headers={"Nats-Msg-Id": message_id}
+            )
+
+    async def ticks_waiting(self) -> int:
+        """How many ticks lie on the queue that no poller has taken yet."""
+        with _translated("look at the tick queue"):
+            return (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).num_pending or 0
+
+    async def consume_ticks(self) -> Consumer:
+        """The pollers' common consumer."""
+        return await self._consume(streams.TICKS, streams.poller_consumer())
+
+    async def consume_observations(self, store_id: str) -> Consumer:
+        """The consumer of one store."""
+        return await self._consume(streams.OBSERVATIONS, streams.store_consumer(store_id))
+
+    async def _consume(self, stream: str, config: ConsumerConfig) -> Consumer:
+        name = config.durable_name
+        assert name is not None
+        with _translated(f"create the consumer {name}"):
+            try:
+                await self._jetstream.consumer_info(stream, name)
+            except NotFoundError:
+                await self._jetstream.add_consumer(stream, config)
+            # One message may wait here for each that was asked for; asking is what bounds them.
+            subscription = await self._jetstream.pull_subscribe_bind(name, stream)
+        return Consumer(subscription)
+
+    async def close(self) -> None:
+        """Flush what is buffered and disconnect."""
+        if self._client is None:
+            return
+        try:
+            await asyncio.wait_for(self._client.flush(1), 2)
+        except _FOREIGN:
+            pass  # NATS is gone; what it did not acknowledge, the caller knows
+        await self._client.close()
+
+
+@asynccontextmanager
+async def connect(settings: Settings, role: str) -> AsyncIterator[Log]:
+    """A log that is closed in the end; `open` it."""
+    log = Log(settings, role)
+    try:
+        yield log
+    finally:
+        await log.close()

@@ -1,0 +1,167 @@
+"""What travels on the log?
+
+Two messages, both versioned and checked when they are read:
+
+- **Tick**: JSON, about 90 bytes: poll these pks now.
+- **Batch**: an Arrow IPC stream with one record batch, zstd-compressed: the observations of one tick in
+  columns. docs/architecture.md shows the fields; docs/adr/0003 has the sizes that were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tidemark.errors import LogError
+
+VERSION: Final = "1"
+COUNT_MAX: Final = 2**32 - 1
+"""Counters are stored as UInt32; Instagram's largest account has 0.7 billion followers."""
+USERNAME_MAX_CHARACTERS: Final = 64
+BATCH_MAX_ROWS: Final = 100_000
+"""A batch of one shard holds about 1,000 rows; a larger one is not ours."""
+
+
+class MessageError(LogError):
+    """A message on the log is not one of ours; it is set aside, never applied."""
+
+
+class Tick(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The order to poll the pks `first_pk` to `last_pk` (inclusive), due at `due_ms`."""
+
+    shard: int
+    first_pk: int
+    last_pk: int
+    due_ms: int
+    """Unix milliseconds by the timetable: the same for every scheduler that issues this tick."""
+
+    @property
+    def id(self) -> str:
+        """The deterministic message id: schedulers may repeat a tick, the log keeps one."""
+        return f"{self.first_pk}-{self.last_pk}@{self.due_ms}"
+
+    def encode(self) -> bytes:
+        """JSON."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Tick:
+        """Raises MessageError when `data` is not a tick."""
+        try:
+            tick = _TICK.decode(data)
+        except msgspec.MsgspecError as error:
+            raise MessageError(f"a message on the tick stream is not a tick: {error}") from error
+        if not 0 <= tick.first_pk <= tick.last_pk < tick.first_pk + BATCH_MAX_ROWS:
+            raise MessageError(f"a tick asks for the pks {tick.first_pk} to {tick.last_pk}")
+        return tick
+
+
+_TICK = msgspec.json.Decoder(Tick)
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("pk", pa.uint32(), nullable=False),
+        pa.field("observed_at_ms", pa.int64(), nullable=False),
+        pa.field("follower_count", pa.uint32(), nullable=False),
+        pa.field("following_count", pa.uint32(), nullable=False),
+        pa.field("username", pa.string(), nullable=False),
+    ]
+)
+_WRITE_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """The observations of one tick, in columns of n rows.
+
+    A batch holds what was observed: an influencer whose answer was refused or never came is absent.
+    """
+
+    tick_id: str
+    """The id of the tick it answers: the key by which a repeated batch is recognised."""
+    pk: npt.NDArray[np.uint32]
+    """(n,), strictly increasing."""
+    observed_at_ms: npt.NDArray[np.int64]
+    """(n,), Unix milliseconds when the answer came."""
+    follower_count: npt.NDArray[np.uint32]
+    following_count: npt.NDArray[np.uint32]
+    username: pa.StringArray
+    """(n,), no nulls, 1 to 64 characters each."""
+
+    def __len__(self) -> int:
+        return len(self.pk)
+
+    def only(self, rows: npt.NDArray[np.bool_]) -> Batch:
+        """The batch with the rows where the mask (n,) is true."""
+        return Batch(
+            self.tick_id,
+            self.pk[rows],
+            self.observed_at_ms[rows],
+            self.follower_count[rows],
+            self.following_count[rows],
+            self.username.filter(pa.array(rows)),
+        )
+
+    def encode(self) -> bytes:
+        """An Arrow IPC stream; the schema's metadata carries the version and the tick's id."""
+        schema = _SCHEMA.with_metadata({"tidemark.version": VERSION, "tidemark.tick": self.tick_id})
+        columns = [self.pk, self.observed_at_ms, self.follower_count, self.following_count]
+        # Not pa.array(): its first call imports pandas, a second and 40 MB that a poller has no use for.
+        arrays = [
+            pa.Array.from_buffers(field.type, len(self), [None, pa.py_buffer(np.ascontiguousarray(column))])
+            for column, field in zip(columns, _SCHEMA, strict=False)
+        ]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema, options=_WRITE_OPTIONS) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays([*arrays, self.username], schema=schema))
+        encoded: bytes = sink.getvalue().to_pybytes()
+        return encoded
+
+    @classmethod
+    def decode(cls, data: bytes) -> Batch:
+        """Raises MessageError when `data` is not a whole, sound batch of a version known here."""
+        try:
+            with pa.ipc.open_stream(data) as reader:
+                metadata: dict[bytes, bytes] = reader.schema.metadata or {}
+                version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
+                if version != VERSION:
+                    raise MessageError(f"a batch of version {version}; this Tidemark reads {VERSION}: update it")
+                if not reader.schema.remove_metadata().equals(_SCHEMA):
+                    raise MessageError("a batch has other columns than a batch of observations")
+                record = reader.read_next_batch()
+                record.validate(full=True)
+            tick_id = metadata[b"tidemark.tick"].decode()
+        except MessageError:
+            raise
+        except (pa.ArrowException, OSError, StopIteration, KeyError, UnicodeDecodeError, ValueError) as error:
+            raise MessageError(f"a message on the observation stream is not a batch: {error}") from error
+        if any(column.null_count for column in record.columns):
+            raise MessageError("a batch has missing values")
+        pk, at, followers, followings = (_numpy(record.column(i)) for i in range(4))
+        if len(pk) > BATCH_MAX_ROWS:
+            raise MessageError(f"a batch has {len(pk)} rows, more than {BATCH_MAX_ROWS}")
+        if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
+            raise MessageError("the pks of a batch do not increase")
+        if len(pk) and not (0 < int(at.min()) and int(at.max()) < 2**32 * 1000):
+            raise MessageError("a batch has observation times outside 1970 to 2106")
+        return cls(tick_id, pk, at, followers, followings, record.column(4))
+
+
+def string_array(texts: Sequence[str]) -> pa.StringArray:
+    """An Arrow column of these texts."""
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def _numpy(array: Any) -> npt.NDArray[Any]:
+    column: npt.NDArray[Any] = array.to_numpy(zero_copy_only=True)
+    return column

@@ -1,0 +1,1 @@
+"""From a tick to a batch: the client of the Mockstagram API."""

@@ -1,0 +1,98 @@
+"""What did the API answer? HTTP/1.1 without I/O: feed bytes, take responses.
+
+The grammar is llhttp's (the parser of Node itself) through httptools; what stands here is the bounds
+and the refusals. Only the callbacks that are needed are defined: each header callback would cost as
+much as the rest of a response (measured: 0.9 us a response without, 1.9 us with).
+
+The API is not trusted. A connection that breaks one of the rules raises `ProtocolError` and is to be
+closed: nothing that it says afterwards can be matched to a request.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import httptools
+
+from tidemark.errors import UpstreamError
+
+HEAD_MAX_BYTES: Final = 16_384
+"""An Express app sends about 250; Node itself refuses more than 16 kB."""
+BODY_MAX_BYTES: Final = 65_536
+"""An observation has about 90 bytes; an HTML error page a few thousand."""
+
+Response = tuple[int, bytes]
+"""Status and body."""
+
+
+class ProtocolError(UpstreamError):
+    """The API broke HTTP/1.1 or our bounds; `reason` is the label under which it is counted."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RequestWriter:
+    """The bytes of the GET of one pk, for one API address."""
+
+    def __init__(self, api: str) -> None:
+        parts = urlsplit(api)
+        self._head = f"GET {parts.path}/api/v1/influencers/".encode("ascii")
+        self._tail = (
+            f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/json\r\nUser-Agent: tidemark\r\n\r\n"
+        ).encode("ascii")
+
+    def get(self, pk: int) -> bytes:
+        """One request, whole."""
+        return b"%b%d%b" % (self._head, pk, self._tail)
+
+
+class ResponseParser:
+    """The responses on one connection, in the order of the requests."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        """Whether the API said that it closes the connection after the last response taken."""
+        self.pending_bytes = 0
+        """Bytes fed since the last whole response; 0 when none is under way."""
+        self._parser = httptools.HttpResponseParser(self)
+        self._feed_data = self._parser.feed_data
+        self._status = self._parser.get_status_code
+        self._keeps_alive = self._parser.should_keep_alive
+        self._body = b""
+        self._taken: list[Response] = []
+
+    def feed(self, data: bytes) -> list[Response]:
+        """Take the responses that `data` completes; none when it ends within one.
+
+        Raises ProtocolError when it is no HTTP/1.1 response, or a head or body is out of bounds.
+        """
+        self._taken = taken = []
+        self.pending_bytes += len(data)
+        try:
+            self._feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            raise ProtocolError("framing", "the API switched to another protocol") from error
+        except httptools.HttpParserError as error:
+            raise ProtocolError("framing", f"the API's answer is not HTTP/1.1: {error}") from error
+        if self.pending_bytes > HEAD_MAX_BYTES + BODY_MAX_BYTES:
+            raise ProtocolError("oversized", f"an answer of the API has more than {BODY_MAX_BYTES} bytes")
+        return taken
+
+    def on_body(self, piece: bytes) -> None:
+        """Called by httptools for each piece of a body."""
+        self._body = self._body + piece if self._body else piece
+
+    def on_message_complete(self) -> None:
+        """Called by httptools at the end of a response."""
+        status = self._status()
+        body = self._body
+        self._body = b""
+        self.pending_bytes = 0  # what follows in the same piece is bounded by the size of a read
+        if status < 200:
+            return  # 100 Continue or 103 Early Hints: the answer itself is still to come
+        if not self._keeps_alive():
+            self.closing = True
+        self._taken.append((status, body))

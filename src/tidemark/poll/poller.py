@@ -1,0 +1,188 @@
+"""How does a tick become a batch on the log?
+
+A poller holds no state and owns no shard. It takes ticks while it has room, asks the API, and
+acknowledges a tick when its batch is on the log's disk. When it dies in between, JetStream hands the
+tick to another, and the batch's id keeps the log free of a second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from typing import Final
+
+import structlog
+
+from tidemark import telemetry
+from tidemark.config import Settings
+from tidemark.errors import CallerError, LogError
+from tidemark.log import streams
+from tidemark.log.client import Consumer, Delivery, Log, connect
+from tidemark.messages import Batch, MessageError, Tick
+from tidemark.poll.pacing import retry_delay
+from tidemark.poll.payload import Columns
+from tidemark.poll.pool import Pool
+from tidemark.process import spawn, wait
+
+TICKS_IN_WORK_MAX: Final = 16
+"""Ticks one poller works on: bounds its memory to about 16 batches. Slow answers of one do not hold up the next."""
+REQUESTS_WAITING_MIN: Final = 1_000
+"""The next tick is taken when fewer requests wait than this, or than twice what may be in flight: so that
+connections never run out of work while it is fetched, and no tick is hoarded that another could answer."""
+ATTEMPTS: Final = 3
+"""How often an influencer is asked for one tick."""
+TICK_WAIT_S: Final = 2.0
+"""How long one look for a tick lasts."""
+LOG_RETRY_S: Final = 1.0
+PUBLISH_PATIENCE_S: Final = 60.0
+"""How long a batch waits for a log that is away before its tick is handed back."""
+STOP_PATIENCE_S: Final = 20.0
+"""An orderly stop waits so long for the ticks in work; what is left over goes to another poller."""
+COMPLAIN_SECONDS: Final = 10.0
+
+logger = structlog.get_logger("tidemark.poll")
+
+
+async def poll(settings: Settings, stop: asyncio.Event) -> None:
+    """Take ticks and publish batches until `stop`; then finish those in work. Raises CallerError without an API."""
+    if not settings.api:
+        raise CallerError("which API? Name it with --api http://host:port")
+    async with connect(settings, "poll") as log:
+        pool = Pool(settings)
+        try:
+            await _Poller(settings, log, pool).run(stop)
+        finally:
+            await pool.close()
+
+
+class _Poller:
+    def __init__(self, settings: Settings, log: Log, pool: Pool) -> None:
+        self._settings = settings
+        self._log = log
+        self._pool = pool
+        self._work: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._refused: Counter[str] = Counter()
+        self._complained_at = 0.0
+        self._chance = random.Random()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        logger.info("polling", api=list(self._settings.api))
+        consumer: Consumer | None = None
+        while not stop.is_set():
+            try:
+                if consumer is None:
+                    await self._log.open()
+                    consumer = await self._log.consume_ticks()
+                if await self._has_room(stop):
+                    for delivery in await consumer.next(1, TICK_WAIT_S):
+                        spawn(self._work, self._answer(delivery), "a tick")
+            except LogError as error:
+                logger.warning("no ticks", error=str(error))
+                consumer = None
+                await wait(stop, LOG_RETRY_S)
+        if self._work:
+            await asyncio.wait(self._work, timeout=STOP_PATIENCE_S)
+
+    async def _has_room(self, stop: asyncio.Event) -> bool:
+        """Wait until another tick would find an API to ask and connections that run out of work."""
+        pool = self._pool
+        while not stop.is_set():
+            if not pool.reachable.is_set():
+                await wait(stop, 0.1)
+            elif len(self._work) < TICKS_IN_WORK_MAX and len(pool.queue) < max(REQUESTS_WAITING_MIN, 2 * pool.allowed):
+                return True
+            else:
+                self._room.clear()
+                try:
+                    async with asyncio.timeout(0.005):
+                        await self._room.wait()
+                except TimeoutError:
+                    pass
+        return False
+
+    async def _answer(self, delivery: Delivery) -> None:
+        """One tick, from the order to the acknowledgement."""
+        try:
+            tick = Tick.decode(delivery.data)
+        except MessageError as error:
+            logger.error("set aside", error=str(error))
+            await delivery.terminate()
+            return
+        heartbeat = asyncio.ensure_future(_keep_alive(delivery))
+        try:
+            batch = await self._observe(tick)
+            self._room.set()
+            if len(batch) and not await self._publish(tick, batch):
+                await delivery.again(LOG_RETRY_S)
+                return
+            await delivery.ack()
+            telemetry.OBSERVATIONS.inc(len(batch))
+            telemetry.TICK_DELAY.observe(max(0.0, time.time() - tick.due_ms / 1_000))
+        finally:
+            heartbeat.cancel()
+            self._room.set()
+
+    async def _observe(self, tick: Tick) -> Batch:
+        """Ask for each influencer of the tick, those that failed up to ATTEMPTS times."""
+        size = tick.last_pk - tick.first_pk + 1
+        columns = Columns(tick.first_pk, size)
+        positions: list[int] = list(range(size))
+        refused: Counter[str] = Counter()
+        for attempt in range(1, ATTEMPTS + 1):
+            round_ = self._pool.ask(tick.first_pk, size, positions)
+            await round_.done
+            refused += round_.refused
+            positions = columns.take(positions, round_.bodies, round_.times, refused)
+            positions = [position for position in positions if position not in round_.final]
+            if not positions or not self._pool.reachable.is_set():
+                break
+            if attempt < ATTEMPTS:
+                await asyncio.sleep(retry_delay(attempt, self._chance))
+        for reason, count in refused.items():
+            telemetry.REFUSED.labels(reason).inc(count)
+        batch = columns.batch(tick.id)
+        self._complain(refused, tick, size - len(batch))
+        return batch
+
+    def _complain(self, refused: Counter[str], tick: Tick, missing: int) -> None:
+        """Say what was refused, at most every ten seconds."""
+        self._refused += refused
+        now = time.monotonic()
+        if self._refused and now - self._complained_at > COMPLAIN_SECONDS:
+            logger.warning(
+                "answers were refused",
+                refused=dict(self._refused),
+                latest=f"pks {tick.first_pk}-{tick.last_pk}, {missing} not observed",
+            )
+            self._refused.clear()
+            self._complained_at = now
+
+    async def _publish(self, tick: Tick, batch: Batch) -> bool:
+        """Put the batch on the log, waiting for a log that is away; returns whether it is there."""
+        give_up_at = time.monotonic() + PUBLISH_PATIENCE_S
+        attempt = 1
+        while True:
+            try:
+                await self._log.publish_batch(tick.shard, batch)
+            except LogError as error:
+                telemetry.PUBLISH_RETRIES.inc()
+                if time.monotonic() > give_up_at:
+                    logger.error("a batch is given up and its tick handed back", error=str(error))
+                    return False
+                await asyncio.sleep(retry_delay(attempt, self._chance))
+                attempt += 1
+            else:
+                telemetry.BATCHES.inc()
+                return True
+
+
+async def _keep_alive(delivery: Delivery) -> None:
+    while True:
+        await asyncio.sleep(streams.TICK_ACK_WAIT_S / 3)
+        try:
+            await delivery.in_progress()
+        except LogError:
+            pass  # reconnecting; if it lasts, another poller gets the tick and the log drops one batch

@@ -1,0 +1,89 @@
+"""How does one role run as a process? Signals, the event loop, the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+import uvloop
+
+from tidemark import telemetry
+from tidemark.config import Settings
+from tidemark.errors import TidemarkError
+
+OK: Final = 0
+FAILURE: Final = 1
+USAGE: Final = 2
+"""A wrong flag or setting; a failure that shows later, such as a port in use, is 1."""
+
+GC_THRESHOLDS: Final = (50_000, 20, 100)
+"""The pipeline makes no reference cycles for an observation; the default of 700 looks for them all the time."""
+
+
+def run(settings: Settings, role: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run `main(stop)` until it returns; SIGTERM and SIGINT set `stop`. Returns the exit status."""
+    telemetry.configure_logging(settings, role)
+
+    async def guarded() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        port = telemetry.start_metrics(settings)
+        with telemetry.registered(settings, role, metrics=f"http://{settings.host}:{port}/metrics"):
+            await main(stop)
+
+    try:
+        uvloop.run(guarded())
+    except (TidemarkError, BaseExceptionGroup) as error:
+        ours = _cause(error)
+        if ours is None:
+            raise
+        complain(ours)
+        return FAILURE
+    return OK
+
+
+def _cause(error: BaseException) -> TidemarkError | None:
+    """The first of our own errors in a group of a TaskGroup."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, TidemarkError) else None
+
+
+def complain(error: TidemarkError) -> None:
+    """Print the one line that says what happened and what to do."""
+    print(f"tidemark: {error}", file=sys.stderr, flush=True)
+
+
+async def wait(stop: asyncio.Event, seconds: float) -> bool:
+    """Sleep, but not past `stop`; returns whether it was set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def spawn(tasks: set[asyncio.Task[None]], work: Awaitable[None], name: str) -> None:
+    """Start `work` beside the others; it stays referenced until it is done, and a failure is logged."""
+
+    async def guarded() -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            structlog.get_logger("tidemark").error(f"{name} failed", error=str(error), exc_info=error)
+
+    task = asyncio.ensure_future(guarded())
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

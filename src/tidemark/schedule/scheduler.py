@@ -1,0 +1,74 @@
+"""Who puts the ticks on the log? Any number of schedulers: they arrive at the same ticks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from tidemark import telemetry
+from tidemark.config import Settings
+from tidemark.errors import LogError
+from tidemark.log.client import Log, connect
+from tidemark.messages import Tick
+from tidemark.process import wait
+from tidemark.schedule.timetable import RoundRobin, Timetable
+
+LOOK_SECONDS: Final = 0.1
+"""With `--interval 0`: how often the tick queue is filled up."""
+SLEEP_MAX_SECONDS: Final = 1.0
+"""A clock that is set while we sleep is noticed within this."""
+AT_ONCE_MAX: Final = 64
+"""Ticks that are published side by side."""
+RETRY_SECONDS: Final = 1.0
+
+logger = structlog.get_logger("tidemark.schedule")
+
+
+async def schedule(settings: Settings, stop: asyncio.Event) -> None:
+    """Publish ticks until `stop`. What cannot be published is skipped, not queued: the next comes anyway."""
+    async with connect(settings, "schedule") as log:
+        while not stop.is_set():
+            try:
+                await log.open()
+                await log.consume_ticks()
+                await (_timed(settings, log, stop) if settings.interval else _untimed(settings, log, stop))
+            except LogError as error:
+                logger.warning("ticks are skipped", error=str(error))
+                await wait(stop, RETRY_SECONDS)
+
+
+async def _timed(settings: Settings, log: Log, stop: asyncio.Event) -> None:
+    timetable = Timetable(settings.population, round(settings.interval * 1_000))
+    until_ms = _now_ms()
+    while not stop.is_set():
+        pause_s = (timetable.next_due_ms(until_ms) - _now_ms()) / 1_000
+        if pause_s > 0 and await wait(stop, min(pause_s, SLEEP_MAX_SECONDS)):
+            return
+        now_ms = _now_ms()
+        ticks = timetable.due(until_ms, now_ms)
+        until_ms = now_ms  # also when the clock stepped back: the log drops ticks it has seen
+        await _publish(log, ticks)
+
+
+async def _untimed(settings: Settings, log: Log, stop: asyncio.Event) -> None:
+    turn = RoundRobin(settings.population)
+    while not await wait(stop, LOOK_SECONDS):
+        await _publish(log, turn.due(_now_ms(), await log.ticks_waiting()))
+
+
+async def _publish(log: Log, ticks: Sequence[Tick]) -> None:
+    for start in range(0, len(ticks), AT_ONCE_MAX):
+        chunk = ticks[start : start + AT_ONCE_MAX]
+        results = await asyncio.gather(*(log.publish_tick(tick) for tick in chunk), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        telemetry.TICKS.inc(len(chunk))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

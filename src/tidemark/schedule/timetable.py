@@ -1,0 +1,85 @@
+"""Which ticks are due between two moments? (pure)
+
+With n shards and an interval of T seconds, shard i is due at every Unix time `k * T + i * T / n`. So
+the load on the API is even, each influencer keeps its place in the interval, and all schedulers,
+restarted or doubled, arrive at the same ticks with the same ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidemark.messages import Tick
+from tidemark.population import Population
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """The timetable of a population at an interval in milliseconds (> 0)."""
+
+    population: Population
+    interval_ms: int
+
+    def due(self, after_ms: int, until_ms: int) -> list[Tick]:
+        """The ticks with `after_ms < due <= until_ms`, in the order they are due.
+
+        Slots that were missed are skipped: a shard that is due more than once gets its latest tick only.
+        A clock that stepped back (`until_ms <= after_ms`) has nothing due.
+        """
+        shards = self.population.shards
+        after_ms = max(after_ms, until_ms - self.interval_ms)
+        # Slot s = k * n + i is due at floor(s * T / n): exact whole numbers, no drift.
+        first = (after_ms + 1) * shards
+        slot = -(-first // self.interval_ms)
+        ticks = []
+        while (due_ms := slot * self.interval_ms // shards) <= until_ms:
+            if due_ms > after_ms:
+                ticks.append(self._tick(slot % shards, due_ms))
+            slot += 1
+        return ticks
+
+    def next_due_ms(self, after_ms: int) -> int:
+        """When the next tick after `after_ms` is due."""
+        shards = self.population.shards
+        slot = -(-(after_ms + 1) * shards // self.interval_ms)
+        return slot * self.interval_ms // shards
+
+    def _tick(self, shard: int, due_ms: int) -> Tick:
+        first_pk, last_pk = self.population.shard_range(shard)
+        return Tick(shard, first_pk, last_pk, due_ms)
+
+
+class RoundRobin:
+    """The shards one after another, for `--interval 0`: as fast as the pollers take them.
+
+    It keeps so many ticks waiting that the pollers find work until the next look, and asks for no
+    shard more than once a second, because a second is the resolution in which observations are kept.
+    """
+
+    def __init__(self, population: Population, waiting_min: int = 16) -> None:
+        self._population = population
+        self._waiting_min = waiting_min
+        self._next = 0
+        self._issued_ms = [-(10**18)] * population.shards
+        self._issued = 0
+
+    def due(self, now_ms: int, waiting: int) -> list[Tick]:
+        """The ticks to issue now, when `waiting` of those issued were not taken yet.
+
+        The queue is kept twice as long as what was taken since the last call.
+        """
+        taken = max(0, self._issued - waiting)
+        wanted = max(self._waiting_min, 2 * taken) - waiting
+        ticks: list[Tick] = []
+        shards = self._population.shards
+        while len(ticks) < min(wanted, shards):
+            shard = self._next
+            since_ms = now_ms - self._issued_ms[shard]
+            if 0 <= since_ms < 1_000:
+                break
+            self._issued_ms[shard] = now_ms
+            first_pk, last_pk = self._population.shard_range(shard)
+            ticks.append(Tick(shard, first_pk, last_pk, now_ms))
+            self._next = (shard + 1) % shards
+        self._issued = waiting + len(ticks)
+        return ticks

@@ -1,0 +1,1 @@
+"""The read side: the sink feeds store and board, the HTTP API answers from them."""

@@ -1,0 +1,56 @@
+"""The HTTP application: routes, errors, health, metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from tidemark import __version__
+from tidemark.serve import answers, problems
+from tidemark.serve.routes import Sources, router
+
+
+def create(sources: Sources) -> FastAPI:
+    """The application over these sources."""
+    app = FastAPI(
+        title="Tidemark",
+        version=__version__,
+        summary="How high the tide of followers stands, for every influencer, every minute.",
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.include_router(router(sources))
+
+    @app.get("/healthz", response_class=Response)
+    async def healthz() -> Response:
+        """The process is alive."""
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/readyz", response_class=Response)
+    async def readyz() -> Response:
+        """Reads are answered and the log is read; 503 while the log is away."""
+        if sources.figures.log_away:
+            return problems.response(503, "The log is away", "reads are answered, but nothing new arrives: is NATS up?")
+        return Response("ready\n", media_type="text/plain")
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    def openapi() -> dict[str, Any]:
+        if not app.openapi_schema:
+            _, components = answers.schemas()
+            app.openapi_schema = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes
+            )
+            app.openapi_schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,213 @@
+"""What runs in a `serve` process? Sink, board, store and HTTP API, and the work that the clock starts.
+
+    log --> sink --> store
+              \\--> board --> view --> HTTP API
+                               \\--> influencers, averages (once a minute)
+
+The event loop takes batches and answers readers; everything that takes longer than a millisecond - inserts,
+series, views of a million influencers - runs in threads, in code that lets go of the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Final
+
+import structlog
+import uvicorn
+
+from tidemark import telemetry
+from tidemark.board import Board
+from tidemark.board.table import record_batches
+from tidemark.config import Settings
+from tidemark.errors import StoreError, TidemarkError
+from tidemark.log.client import Consumer, Log, connect
+from tidemark.process import spawn, wait
+from tidemark.serve.app import create
+from tidemark.serve.figures import Figures
+from tidemark.serve.routes import Sources
+from tidemark.store.clickhouse import Store
+from tidemark.store.retention import Retention
+from tidemark.store.rollups import Rollups
+from tidemark.store.sink import Sink
+
+PUBLISH_SECONDS: Final = 0.5
+"""Readers see an observation half a second after the board has it, at most; a view costs 10 ms."""
+MINUTE_S: Final = 60.0
+REINDEX_SECONDS: Final = 5.0
+SHUTDOWN_SECONDS: Final = 5
+"""Requests under way at a stop are answered within this."""
+BACKLOG: Final = 2_048
+
+logger = structlog.get_logger("tidemark.serve")
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until `stop`; then store what was taken, and close the store.
+
+    Raises TidemarkError when the port or the store cannot be had.
+    """
+    async with AsyncExitStack() as resources:
+        listener = resources.enter_context(listen(settings.host, settings.port))
+        store = await asyncio.to_thread(_open_store, settings)
+        resources.push_async_callback(asyncio.to_thread, store.close)
+        board = Board(settings.population)
+        await asyncio.to_thread(restore, board, store)
+        sink = Sink(store, board, settings.population.first)
+        figures = Figures(board, sink, round(settings.interval * 1_000))
+        server = _Server(
+            uvicorn.Config(
+                create(Sources(board, store, figures)),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=65,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            )
+        )
+        http = asyncio.ensure_future(server.serve(sockets=[listener]))
+        host, port = listener.getsockname()[:2]
+        print(f"ready http://{host}:{port}", flush=True)
+        await _Work(settings, board, store, sink, figures).run(stop)
+        server.should_exit = True
+        await http
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket; port 0 picks a free one. Raises TidemarkError when it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            why = "it is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
+            raise TidemarkError(f"cannot listen on {host}:{port}: {why}; choose another --port or --host") from error
+        listener.setblocking(False)
+        yield listener
+    finally:
+        listener.close()
+
+
+def _open_store(settings: Settings) -> Store:
+    return Store.open(
+        settings.store_dsn,
+        memory_bytes=settings.store_megabytes * 1_000_000,
+        retention=Retention(settings.raw_days, settings.hourly_days, settings.daily_days),
+    )
+
+
+def restore(board: Board, store: Store) -> None:
+    """Give the board its memory back: everybody as of the last minute, then what is newer. Publishes a view."""
+    known = store.load_influencers()
+    since_s = 0
+    if known.num_rows:
+        suspicious = known["suspicious"].combine_chunks().cast("int8").fill_null(-1).to_numpy()
+        checked_at = known["suspicious_checked_at"].combine_chunks().fill_null(0).to_numpy()
+        columns = (known[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at"))
+        board.restore(*columns, username=known["username"], verdict=suspicious, verdict_at=checked_at)
+        since_s = int(known["observed_at"].to_numpy().max())
+    # The table was written within a minute of its newest row; names and rows of two minutes more are cheap.
+    since_s = max(0, since_s - 120)
+    newer = store.load_newer_than(since_s)
+    if newer.num_rows:
+        board.restore(
+            *(newer[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at"))
+        )
+    names = store.load_usernames(since_s)
+    if names.num_rows:
+        board.restore_names(names["pk"].to_numpy(), names["username"])
+    view = board.publish(time.time_ns() // 1_000_000)
+    if view.total:
+        logger.info("restored from the store", influencers=view.total)
+
+
+class _Work:
+    """Everything in this process but the HTTP API."""
+
+    def __init__(self, settings: Settings, board: Board, store: Store, sink: Sink, figures: Figures) -> None:
+        self._settings = settings
+        self._board = board
+        self._store = store
+        self._sink = sink
+        self._figures = figures
+        self._rollups = Rollups(store, board.population)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then the sink takes what lies on the log, and the last state is written down."""
+        ended = asyncio.Event()
+        spawn(self._tasks, self._every(PUBLISH_SECONDS, self._publish, ended), "publishing")
+        spawn(self._tasks, self._every(REINDEX_SECONDS, self._reindex, ended), "indexing names")
+        spawn(self._tasks, self._every(MINUTE_S, self._write_down, ended), "the minute's work")
+        spawn(self._tasks, self._every(MINUTE_S, self._roll_up, ended), "rollups")
+        async with connect(self._settings, "serve") as log:
+            await self._sink.run(lambda: self._consume(log), stop)
+        ended.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._publish()
+        await self._write_down()
+
+    async def _consume(self, log: Log) -> Consumer:
+        await log.open()
+        return await log.consume_observations(self._store.store_id)
+
+    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], ended: asyncio.Event) -> None:
+        """Do the work again and again; a failure of the store is logged and the work tried next time."""
+        while not await wait(ended, seconds - time.time() % seconds):
+            try:
+                await work()
+            except StoreError as error:
+                logger.error("not done, tried again", work=work.__name__.strip("_"), error=str(error))
+
+    async def _publish(self) -> None:
+        taken, self._sink.unpublished_ms = self._sink.unpublished_ms, []
+        now_ms = time.time_ns() // 1_000_000
+        if taken:
+            await asyncio.to_thread(self._board.publish, now_ms)
+            readable_ms = time.time_ns() // 1_000_000
+            for observed_ms in taken:
+                telemetry.READABLE_SECONDS.observe((readable_ms - observed_ms) / 1_000)
+        self._figures.tick()
+
+    async def _reindex(self) -> None:
+        await asyncio.to_thread(self._board.names.reindex)
+        await self._figures.export()
+
+    async def _write_down(self) -> None:
+        """Everybody's row and the average, for readers of the database and for the next start."""
+        view = self._board.view
+        if view.average_follower_count is None:
+            return
+        at_s = view.published_at_ms // 1_000
+        await asyncio.to_thread(self._store.replace_influencers, record_batches(view))
+        await asyncio.to_thread(self._store.insert_average, at_s, view.total, view.average_follower_count)
+
+    async def _roll_up(self) -> None:
+        done = await asyncio.to_thread(self._rollups.run)
+        if done.hours_closed or done.days_closed or done.marks_cleared:
+            logger.info(
+                "rolled up", hours=len(done.hours_closed), days=len(done.days_closed), late=done.marks_cleared
+            )
+
+

@@ -1,0 +1,172 @@
+"""What can be asked over HTTP? Every route under /v1.
+
+Latest values, rank and average come from the board's view, without a thread or a query; only series ask
+the store, in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
+
+from tidemark.board import Board, Latest
+from tidemark.population import Population
+from tidemark.serve import answers
+from tidemark.serve.answers import AveragePoints, Influencer, Listing, Points
+from tidemark.serve.figures import Figures
+from tidemark.serve.problems import Problem
+from tidemark.store.clickhouse import Store
+
+LIMIT_MAX: Final = 1_000
+DEFAULT_RANGE_S: Final = 86_400
+TIME_MAX_S: Final = 2**32 - 1
+
+Pk = Annotated[str, Path(description="The influencer's pk.", examples=["1000001"])]
+From = Annotated[str | None, Query(alias="from", description="RFC 3339 or Unix seconds; default: a day before `to`.")]
+To = Annotated[str | None, Query(description="RFC 3339 or Unix seconds, exclusive; default: now.")]
+Step = Annotated[
+    Literal["auto", "raw", "1m", "1h", "1d"],
+    Query(description="auto: the finest that gives at most about 2,000 points."),
+]
+Format = Annotated[Literal["json", "csv"], Query(description="The form of the answer.")]
+Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many at most.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where answers come from."""
+
+    board: Board
+    store: Store
+    figures: Figures
+
+
+def router(sources: Sources) -> APIRouter:
+    """The routes over these sources."""
+    routes = APIRouter(prefix="/v1")
+    board, store, population = sources.board, sources.store, sources.board.population
+    references, _ = answers.schemas()
+
+    def answer(kind: type, *others: str) -> dict[int | str, dict[str, Any]]:
+        content = {"application/json": {"schema": references[kind]}} | {other: {} for other in others}
+        problem = {"application/problem+json": {}}
+        return {
+            200: {"content": content},
+            404: {"description": "Not known, or not observed yet", "content": problem},
+            422: {"description": "A bad pk, time, step or limit", "content": problem},
+        }
+
+    @routes.get("/influencers/{pk}", responses=answer(Influencer), response_class=Response)
+    async def influencer(pk: Pk) -> Response:
+        """The latest values, rank and percentile of one influencer."""
+        number = _pk(pk, population)
+        return _json(Influencer.of(_observed(board.view.latest(number), number)))
+
+    @routes.get("/influencers/{pk}/series", responses=answer(Points, "text/csv"), response_class=Response)
+    async def series(
+        pk: Pk, from_: From = None, to: To = None, step: Step = "auto", format: Format = "json"
+    ) -> Response:
+        """Followers, followings and their ratio over time, in columns ready for a chart."""
+        number = _pk(pk, population)
+        from_s, to_s = _range(from_, to)
+        found = await asyncio.to_thread(store.series, number, from_s, to_s, step)
+        if not len(found):
+            _observed(board.view.latest(number), number)
+        return _table(Points.of(number, found), format, f"influencer-{number}")
+
+    @routes.get("/influencers", responses=answer(Listing), response_class=Response)
+    async def search(
+        search: Annotated[str, Query(min_length=1, max_length=64, description="A pk or the beginning of a username.")],
+        limit: Limit = 20,
+    ) -> Response:
+        """Whom a text may mean: by pk or by the beginning of a username."""
+        found = board.view.search(search, limit)
+        return _json(Listing(len(found), [Influencer.of(latest) for latest in found]))
+
+    @routes.get("/leaderboard", responses=answer(Listing), response_class=Response)
+    async def leaderboard(
+        limit: Limit = 100,
+        offset: Annotated[int, Query(ge=0, le=2**28, description="How many places to leave out.")] = 0,
+        around: Annotated[str | None, Query(description="A pk that is to be in the middle, instead of `offset`.")] = None,
+    ) -> Response:
+        """The influencers by followers, ties in the order of their pks, all of one moment."""
+        view = board.view
+        if around is None:
+            items = view.leaderboard(limit, offset)
+        else:
+            number = _pk(around, population)
+            items = view.around(_observed(view.latest(number), number).pk, limit) or []
+        return _json(Listing(view.total, [Influencer.of(latest) for latest in items]))
+
+    @routes.get("/stats", responses=answer(answers.Stats), response_class=Response)
+    async def stats() -> Response:
+        """The average across all influencers, and how well they are watched."""
+        return _json(await sources.figures.stats())
+
+    @routes.get("/stats/series", responses=answer(AveragePoints, "text/csv"), response_class=Response)
+    async def stats_series(
+        from_: From = None, to: To = None, step: Step = "auto", format: Format = "json"
+    ) -> Response:
+        """The average across all influencers over time."""
+        from_s, to_s = _range(from_, to)
+        found = await asyncio.to_thread(store.average_series, from_s, to_s, step)
+        return _table(AveragePoints.of(found), format, "average")
+
+    return routes
+
+
+def _json(answer: Any) -> Response:
+    return Response(answers.as_json(answer), media_type="application/json")
+
+
+def _table(answer: Points | AveragePoints, format: str, name: str) -> Response:
+    if format == "json":
+        return _json(answer)
+    file = f'attachment; filename="{name}-{answer.step}.csv"'
+    return Response(answers.as_csv(answer), media_type="text/csv", headers={"Content-Disposition": file})
+
+
+def _pk(text: str, population: Population) -> int:
+    """A watched pk. Problem 422 for anything else."""
+    if re.fullmatch(r"[0-9]{1,10}", text) and int(text) in population:
+        return int(text)
+    raise Problem(422, "Not a watched pk", f"{text[:40]!r} is not among the watched influencers, {population}")
+
+
+def _observed(latest: Latest | None, pk: int) -> Latest:
+    """Problem 404 for who has not been observed."""
+    if latest is None:
+        raise Problem(404, "Not observed yet", f"influencer {pk} is watched, but the API has not told of it yet")
+    return latest
+
+
+def _range(from_: str | None, to: str | None) -> tuple[int, int]:
+    """The time asked for, in Unix seconds, from (inclusive) to (exclusive); the store refuses what is empty."""
+    to_s = _time(to) if to is not None else int(time.time()) + 1
+    from_s = _time(from_) if from_ is not None else max(0, to_s - DEFAULT_RANGE_S)
+    if from_s >= to_s:
+        raise Problem(422, "Not a time range", f"from {answers.rfc3339(from_s)} is not before to {answers.rfc3339(to_s)}")
+    return from_s, to_s
+
+
+def _time(text: str) -> int:
+    """Unix seconds, or RFC 3339; a time without a zone is UTC. Problem 422 for anything else."""
+    try:
+        if re.fullmatch(r"[0-9]{1,10}(\.[0-9]*)?", text):
+            at_s = int(float(text))
+        else:
+            # A plus sign in a query means a space: mend the zone of those who did not encode it.
+            at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+            at_s = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        at_s = -1
+    if not 0 <= at_s <= TIME_MAX_S:
+        raise Problem(422, "Not a time", f"{text[:40]!r} is no time: write 2026-01-31T12:00:00Z or Unix seconds")
+    return at_s

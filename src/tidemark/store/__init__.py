@@ -1,0 +1,10 @@
+"""The history: ClickHouse, embedded (chDB) by default or a server.
+
+clickhouse.py   `Store`: open, insert, read, close.
+rollups.py      closes hours and days.
+periods.py      which periods are closed, and what was written to them since (pure).
+series.py       which step a chart gets, and what a series is (pure).
+retention.py    how long each table keeps its rows (pure).
+dsn.py, lock.py, native.py, sql.py    addresses, one process a folder, the insert format, the SQL files.
+migrations/     the schema; queries.sql: every question; commands.sql: what is written by SQL.
+"""

@@ -1,0 +1,101 @@
+-- What the program writes by statements of SQL, a named one each. Observations, names, averages and
+-- influencers come as blocks of columns instead; clickhouse.py inserts those.
+
+-- name: close_hour
+-- The hour's rollups of a range of pks (inclusive) from the observations. Repeating it adds the same rows
+-- with a newer closed_at, and those count. A range of 65,536 pks keeps the memory at some tens of MB.
+INSERT INTO hourly_rollups
+    (pk, hour, observations, last_observed_at,
+     follower_first, follower_last, follower_min, follower_max, follower_sum,
+     following_first, following_last, following_min, following_max, following_sum, closed_at)
+SELECT
+    o.pk,
+    {hour:DateTime('UTC')},
+    count(),
+    max(o.observed_at),
+    argMin(o.follower_count, o.observed_at),
+    argMax(o.follower_count, o.observed_at),
+    min(o.follower_count),
+    max(o.follower_count),
+    sum(o.follower_count),
+    argMin(o.following_count, o.observed_at),
+    argMax(o.following_count, o.observed_at),
+    min(o.following_count),
+    max(o.following_count),
+    sum(o.following_count),
+    {closed_at:DateTime64(3, 'UTC')}
+FROM observations AS o
+WHERE o.pk BETWEEN {first_pk:UInt32} AND {last_pk:UInt32}
+  AND o.observed_at >= {hour:DateTime('UTC')} AND o.observed_at < {hour:DateTime('UTC')} + INTERVAL 1 HOUR
+GROUP BY o.pk
+SETTINGS max_insert_threads = 1, max_threads = 1;
+
+-- name: close_day
+-- The day's rollups from the rollups of its hours: exact, because sums and extremes add up.
+INSERT INTO daily_rollups
+    (pk, day, observations, last_observed_at,
+     follower_first, follower_last, follower_min, follower_max, follower_sum,
+     following_first, following_last, following_min, following_max, following_sum, closed_at)
+SELECT
+    h.pk,
+    toDate({day:DateTime('UTC')}),
+    sum(h.observations),
+    max(h.last_observed_at),
+    argMin(h.follower_first, h.hour),
+    argMax(h.follower_last, h.hour),
+    min(h.follower_min),
+    max(h.follower_max),
+    sum(h.follower_sum),
+    argMin(h.following_first, h.hour),
+    argMax(h.following_last, h.hour),
+    min(h.following_min),
+    max(h.following_max),
+    sum(h.following_sum),
+    {closed_at:DateTime64(3, 'UTC')}
+FROM hourly AS h
+WHERE h.pk BETWEEN {first_pk:UInt32} AND {last_pk:UInt32}
+  AND h.hour >= {day:DateTime('UTC')} AND h.hour < {day:DateTime('UTC')} + INTERVAL 1 DAY
+GROUP BY h.pk
+SETTINGS max_insert_threads = 1, max_threads = 1;
+
+-- name: snapshot_ranks
+-- Who stood where at the end of a closed day. rank() is the competition rank: equals share one.
+INSERT INTO ranks_daily (pk, day, rank, influencers, follower_count, following_count, suspicious, taken_at)
+SELECT
+    d.pk,
+    d.day,
+    rank() OVER (ORDER BY d.follower_last DESC),
+    count() OVER (),
+    d.follower_last,
+    d.following_last,
+    i.suspicious,
+    {taken_at:DateTime64(3, 'UTC')}
+FROM daily AS d
+LEFT JOIN influencers AS i ON i.pk = d.pk
+WHERE d.day = toDate({day:DateTime('UTC')})
+SETTINGS max_insert_threads = 1;
+
+-- name: set_progress
+-- Every period of the step that begins before closed_until is closed from now on.
+INSERT INTO rollup_progress (step, closed_until, at)
+SELECT {step:String}, {closed_until:DateTime('UTC')}, {at:DateTime64(3, 'UTC')};
+
+-- name: set_store_id
+-- Once, when the store is made.
+INSERT INTO meta (key, value) SELECT 'store_id', {value:String};
+
+-- name: record_migration
+-- After all statements of a migration ran.
+INSERT INTO schema_migrations (number, name) SELECT {number:UInt16}, {name:String};
+
+-- name: prepare_influencers
+-- A fresh table of the same shape; one that a crash left behind was dropped before.
+CREATE TABLE influencers_next AS influencers;
+
+-- name: drop_influencers_next
+-- At once, not after the eight minutes that ClickHouse keeps a dropped table by default.
+DROP TABLE IF EXISTS influencers_next SYNC;
+
+-- name: swap_influencers
+-- One moment: a query sees all of the old rows or all of the new ones.
+EXCHANGE TABLES influencers AND influencers_next;

@@ -1,0 +1,348 @@
+-- Every question that is asked of the store, a named statement each. They run as they stand, in the
+-- program and in any ClickHouse client: {name:Type} is a parameter (clickhouse-client --param_name=value,
+-- the HTTP interface's param_name, SET param_name = value in chDB). Times are UTC; a parameter of type
+-- DateTime takes Unix seconds as well. Ranges of time are from (inclusive) to (exclusive).
+
+
+-- ---------------------------------------------------------------- one influencer, as of the last minute
+
+-- name: latest_by_pk
+-- All that is known of one influencer: name, counts, ratio, rank, verdict. One granule of 8,192 rows.
+SELECT *
+FROM influencers
+WHERE pk = {pk:UInt32};
+
+-- name: latest_observation_by_pk
+-- The newest observation to the second, from the history. Without `since` it would have to look into
+-- every day that is kept; an hour ago is enough for anybody who is being polled.
+SELECT pk, observed_at, follower_count, following_count, follower_ratio
+FROM observations
+WHERE pk = {pk:UInt32} AND observed_at >= {since:DateTime('UTC')}
+ORDER BY observed_at DESC
+LIMIT 1;
+
+-- name: rank_by_pk
+-- The rank by followers: 1 + how many have strictly more, so that equals share a rank.
+SELECT rank, follower_count, observed_at
+FROM influencers
+WHERE pk = {pk:UInt32};
+
+-- name: rank_by_pk_now
+-- The same, exact to the second, from everybody's latest observation since `since`. This one reads all
+-- that was observed since then, so make it a minute or two ago.
+WITH latest AS
+(
+    SELECT pk, argMax(follower_count, observed_at) AS followers
+    FROM observations
+    WHERE observed_at >= {since:DateTime('UTC')}
+    GROUP BY pk
+)
+SELECT
+    countIf(pk = {pk:UInt32}) AS known,
+    1 + countIf(followers > (SELECT max(followers) FROM latest WHERE pk = {pk:UInt32})) AS rank
+FROM latest;
+
+-- name: names_by_pk
+-- Every name that an influencer was seen under.
+SELECT username, min(seen_at) AS first_seen_at
+FROM usernames
+WHERE pk = {pk:UInt32}
+GROUP BY username
+ORDER BY first_seen_at;
+
+
+-- ---------------------------------------------------------------- across all influencers
+
+-- name: average
+-- averageFollowerCount across all influencers, as of the last minute.
+SELECT count() AS influencers, avg(follower_count) AS average_follower_count
+FROM influencers;
+
+-- name: average_now
+-- The same, exact to the second, from everybody's latest observation since `since`.
+SELECT count() AS influencers, avg(followers) AS average_follower_count
+FROM
+(
+    SELECT pk, argMax(follower_count, observed_at) AS followers
+    FROM observations
+    WHERE observed_at >= {since:DateTime('UTC')}
+    GROUP BY pk
+);
+
+-- name: leaderboard
+-- The influencers with the most followers; equals share a rank and stand in the order of their pks.
+SELECT *
+FROM influencers
+ORDER BY rank, pk
+LIMIT {limit:UInt32} OFFSET {offset:UInt32};
+
+-- name: verdicts
+-- How many influencers are suspicious, not suspicious, or not classified yet.
+SELECT
+    countIf(suspicious) AS suspicious,
+    countIf(NOT suspicious) AS not_suspicious,
+    countIf(suspicious IS NULL) AS unknown
+FROM influencers;
+
+
+-- ---------------------------------------------------------------- one influencer over time
+-- The value of a minute, hour or day is that of its last observation, so that a chart ends with the
+-- latest value; the extremes and the average of all its observations stand beside it.
+
+-- name: series_raw
+-- Every observation.
+SELECT
+    toUnixTimestamp(observed_at) AS time,
+    follower_count,
+    following_count
+FROM observations
+WHERE pk = {pk:UInt32}
+  AND observed_at >= {from:DateTime('UTC')} AND observed_at < {to:DateTime('UTC')}
+ORDER BY pk, observed_at
+LIMIT {limit:UInt32};
+
+-- name: series_1m
+-- By the minute, from the observations.
+SELECT
+    toUnixTimestamp(toStartOfMinute(o.observed_at)) AS time,
+    argMax(o.follower_count, o.observed_at) AS follower_count,
+    argMax(o.following_count, o.observed_at) AS following_count,
+    count() AS observations,
+    min(o.follower_count) AS follower_min,
+    max(o.follower_count) AS follower_max,
+    sum(o.follower_count) / count() AS follower_average,
+    min(o.following_count) AS following_min,
+    max(o.following_count) AS following_max,
+    sum(o.following_count) / count() AS following_average
+FROM observations AS o
+WHERE o.pk = {pk:UInt32}
+  AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
+GROUP BY time
+ORDER BY time
+LIMIT {limit:UInt32};
+
+-- name: rollup_state
+-- Ask this before series_1h and series_1d and hand its answer on: in this order the series is exact at
+-- every moment, because a period counts as closed only after its rows are in the rollups.
+-- closed_until: periods that begin before it are closed. reopened: hours that were closed and written to
+-- since then, for this influencer; the rollups hold them again in a minute or so. Give whole hours as
+-- from and to of series_1h, whole days to series_1d.
+SELECT
+    (SELECT max(closed_until) FROM rollup_progress WHERE step = {step:String}) AS closed_until,
+    (SELECT groupUniqArray(hour) FROM rollup_marks FINAL
+     WHERE cleared = 0 AND {pk:UInt32} BETWEEN first_pk AND last_pk) AS reopened;
+
+-- name: series_1h
+-- By the hour: closed hours from the rollups, open and reopened ones from the observations.
+SELECT *
+FROM
+(
+    SELECT
+        toUnixTimestamp(hour) AS time,
+        follower_last AS follower_count,
+        following_last AS following_count,
+        toUInt64(observations) AS observations,
+        follower_min, follower_max, follower_average,
+        following_min, following_max, following_average
+    FROM hourly
+    WHERE pk = {pk:UInt32}
+      AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
+      AND hour < {closed_until:DateTime('UTC')} AND NOT has({reopened:Array(DateTime('UTC'))}, hour)
+    UNION ALL
+    SELECT
+        toUnixTimestamp(toStartOfHour(o.observed_at)) AS time,
+        argMax(o.follower_count, o.observed_at) AS follower_count,
+        argMax(o.following_count, o.observed_at) AS following_count,
+        count() AS observations,
+        min(o.follower_count) AS follower_min,
+        max(o.follower_count) AS follower_max,
+        sum(o.follower_count) / count() AS follower_average,
+        min(o.following_count) AS following_min,
+        max(o.following_count) AS following_max,
+        sum(o.following_count) / count() AS following_average
+    FROM observations AS o
+    WHERE o.pk = {pk:UInt32}
+      AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
+      -- The first bound is for the index, the second says what is meant.
+      AND o.observed_at >= arrayMin(arrayPushBack({reopened:Array(DateTime('UTC'))}, {closed_until:DateTime('UTC')}))
+      AND (o.observed_at >= {closed_until:DateTime('UTC')}
+           OR has({reopened:Array(DateTime('UTC'))}, toStartOfHour(o.observed_at)))
+    GROUP BY time
+)
+ORDER BY time
+LIMIT {limit:UInt32};
+
+-- name: series_1d
+-- By the day, likewise; a reopened hour reopens its day.
+SELECT *
+FROM
+(
+    SELECT
+        toUnixTimestamp(toDateTime(day, 'UTC')) AS time,
+        follower_last AS follower_count,
+        following_last AS following_count,
+        toUInt64(observations) AS observations,
+        follower_min, follower_max, follower_average,
+        following_min, following_max, following_average
+    FROM daily
+    WHERE pk = {pk:UInt32}
+      AND day >= toDate({from:DateTime('UTC')}) AND day < toDate({to:DateTime('UTC')})
+      AND day < toDate({closed_until:DateTime('UTC')}) AND NOT has(arrayMap(h -> toDate(h), {reopened:Array(DateTime('UTC'))}), day)
+    UNION ALL
+    SELECT
+        toUnixTimestamp(toStartOfDay(o.observed_at)) AS time,
+        argMax(o.follower_count, o.observed_at) AS follower_count,
+        argMax(o.following_count, o.observed_at) AS following_count,
+        count() AS observations,
+        min(o.follower_count) AS follower_min,
+        max(o.follower_count) AS follower_max,
+        sum(o.follower_count) / count() AS follower_average,
+        min(o.following_count) AS following_min,
+        max(o.following_count) AS following_max,
+        sum(o.following_count) / count() AS following_average
+    FROM observations AS o
+    WHERE o.pk = {pk:UInt32}
+      AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
+      -- The first bound is for the index, the second says what is meant.
+      AND o.observed_at >= toStartOfDay(arrayMin(arrayPushBack({reopened:Array(DateTime('UTC'))}, {closed_until:DateTime('UTC')})))
+      AND (o.observed_at >= {closed_until:DateTime('UTC')}
+           OR has(arrayMap(h -> toDate(h), {reopened:Array(DateTime('UTC'))}), toDate(o.observed_at)))
+    GROUP BY time
+)
+ORDER BY time
+LIMIT {limit:UInt32};
+
+-- name: rank_series
+-- The rank at the end of each day.
+SELECT day, rank, influencers, follower_count, suspicious
+FROM ranks_daily FINAL
+WHERE pk = {pk:UInt32}
+  AND day >= toDate({from:DateTime('UTC')}) AND day < toDate({to:DateTime('UTC')})
+ORDER BY day;
+
+-- name: average_series
+-- averageFollowerCount over time, in steps of so many seconds; the value of a step is its last one.
+SELECT
+    toUInt32(intDiv(toUnixTimestamp(a.at), {step_s:UInt32}) * {step_s:UInt32}) AS time,
+    argMax(a.average_follower_count, a.at) AS average_follower_count,
+    argMax(a.influencers, a.at) AS influencers,
+    min(a.average_follower_count) AS average_min,
+    max(a.average_follower_count) AS average_max,
+    avg(a.average_follower_count) AS average_average
+FROM averages AS a
+WHERE a.at >= {from:DateTime('UTC')} AND a.at < {to:DateTime('UTC')}
+GROUP BY time
+ORDER BY time
+LIMIT {limit:UInt32};
+
+
+-- ---------------------------------------------------------------- the program's own questions
+
+-- name: existing_rows
+-- What is stored of these influencers in this time (both ends inclusive): the sink leaves it out when a
+-- batch comes again.
+SELECT pk, toUnixTimestamp(observed_at) AS observed_at_s
+FROM observations
+WHERE pk BETWEEN {first_pk:UInt32} AND {last_pk:UInt32}
+  AND observed_at BETWEEN {from:DateTime('UTC')} AND {to:DateTime('UTC')};
+
+-- name: extent
+-- How many observations, and from when to when; answered from the parts' own minima and maxima.
+SELECT
+    count() AS observations,
+    toUnixTimestamp(min(observed_at)) AS first_s,
+    toUnixTimestamp(max(observed_at)) AS last_s
+FROM observations;
+
+-- name: first_time
+-- The oldest moment that anything is kept of, in Unix seconds; 0 in an empty store.
+SELECT min(first_s) AS first_s
+FROM
+(
+    SELECT count() AS n, toUnixTimestamp(min(observed_at)) AS first_s FROM observations
+    UNION ALL
+    SELECT count() AS n, toUnixTimestamp(min(hour)) AS first_s FROM hourly_rollups
+    UNION ALL
+    SELECT count() AS n, toUnixTimestamp(toDateTime(min(day), 'UTC')) AS first_s FROM daily_rollups
+)
+WHERE n > 0;
+
+-- name: first_part_since
+-- Where the first observation at or after a moment may be, by the parts' time ranges; NULL: there is none.
+SELECT if(count() = 0, NULL, toUnixTimestamp(min(greatest(min_time, {since:DateTime('UTC')})))) AS since_s
+FROM system.parts
+WHERE active AND database = currentDatabase() AND table = 'observations'
+  AND max_time >= {since:DateTime('UTC')};
+
+-- name: newest_since
+-- Everybody's latest observation since a moment, inclusive. Parts that end earlier are not opened.
+SELECT
+    o.pk AS pk,
+    toUnixTimestamp(max(o.observed_at)) AS observed_at,
+    argMax(o.follower_count, o.observed_at) AS follower_count,
+    argMax(o.following_count, o.observed_at) AS following_count
+FROM observations AS o
+WHERE o.observed_at >= {since:DateTime('UTC')}
+GROUP BY o.pk
+ORDER BY pk;
+
+-- name: influencers
+-- Everybody as of the last minute.
+SELECT
+    pk, username, follower_count, following_count, follower_ratio, rank, suspicious,
+    toUnixTimestamp(suspicious_checked_at) AS suspicious_checked_at,
+    toUnixTimestamp(observed_at) AS observed_at
+FROM influencers
+ORDER BY pk;
+
+-- name: usernames_since
+-- The latest name of everybody whose name was first seen or changed since a moment, inclusive.
+SELECT u.pk AS pk, argMax(u.username, u.seen_at) AS username
+FROM usernames AS u
+WHERE u.seen_at >= {since:DateTime('UTC')}
+GROUP BY u.pk
+ORDER BY pk;
+
+-- name: rollup_progress
+-- Up to where each step is closed, and the newest version in the rollups.
+SELECT
+    step,
+    toUnixTimestamp(max(closed_until)) AS closed_until_s,
+    max(toUnixTimestamp64Milli(at)) AS version_ms
+FROM rollup_progress
+GROUP BY step;
+
+-- name: rollup_marks
+-- The hours that were written to after they were closed, and not computed anew yet.
+SELECT id, toUnixTimestamp(hour) AS hour_s, first_pk, last_pk
+FROM rollup_marks FINAL
+WHERE cleared = 0
+ORDER BY id;
+
+-- name: migrations
+-- The numbers of the schema changes that were applied.
+SELECT number FROM schema_migrations;
+
+-- name: table_definitions
+-- The present CREATE statements.
+SELECT name, create_table_query AS definition FROM system.tables WHERE database = currentDatabase();
+
+-- name: store_id
+-- The store's own name.
+SELECT value FROM meta FINAL WHERE key = 'store_id';
+
+-- name: table_sizes
+-- Rows and bytes on disk of each table.
+SELECT table, sum(rows) AS rows, sum(bytes_on_disk) AS bytes, count() AS parts
+FROM system.parts
+WHERE active AND database = currentDatabase()
+GROUP BY table
+ORDER BY table;
+
+-- name: column_sizes
+-- Compressed bytes of each column.
+SELECT column, sum(column_data_compressed_bytes) AS bytes, sum(rows) AS rows
+FROM system.parts_columns
+WHERE active AND database = currentDatabase() AND table = {table:String}
+GROUP BY column
+ORDER BY column;

@@ -1,0 +1,283 @@
+"""How do batches get from the log into the store, each observation exactly once?
+
+The log delivers at least once, and the store inserts whole blocks or nothing. So:
+
+- A batch is acknowledged after the insert that holds it is on the disk.
+- A batch that this process took before is known by its id and left out (`Seen`).
+- A batch that an earlier process may have stored - one that was killed between its insert and its
+  acknowledgements - holds times that the store had already reached when this process started. Only such
+  a batch is compared with the store, row by row; for all others "newer than everything in the store"
+  is proof enough. The same comparison is made before an insert of unknown outcome is repeated.
+
+Nothing here relies on the sequence numbers of the stream: they may start again after a hard kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import structlog
+
+from tidemark import telemetry
+from tidemark.errors import LogError, StoreError
+from tidemark.log.client import Consumer, Delivery
+from tidemark.messages import Batch, MessageError
+from tidemark.process import wait
+from tidemark.store.clickhouse import Store
+
+BLOCK_SECONDS: Final = 1.0
+"""ClickHouse wants about one insert a second, of ten thousand rows or more."""
+BLOCK_ROWS_MAX: Final = 400_000
+"""A block that is full goes at once: 20 MB. While one is written, at most one more is filled."""
+FETCH_MESSAGES: Final = 256
+FETCH_WAIT_S: Final = 0.2
+SEEN_MAX: Final = 200_000
+"""Ids of batches that are remembered, 25 MB: three hours of a million influencers by the minute."""
+FUTURE_MAX_S: Final = 3_600
+"""A batch from further ahead waits in the log: taken over, it would be everybody's latest for too long."""
+FUTURE_RETRY_S: Final = 60.0
+RETRY_MIN_S: Final = 0.5
+RETRY_MAX_S: Final = 15.0
+STOP_PATIENCE_S: Final = 10.0
+"""An orderly stop takes what lies on the log for so long; the rest waits there."""
+
+logger = structlog.get_logger("tidemark.sink")
+
+
+class Board(Protocol):
+    """What the sink shows each batch to, before it is stored."""
+
+    def same_second(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """(n,): which rows are of the very second in which their influencer was observed last."""
+
+    def apply(self, batch: Batch) -> npt.NDArray[np.int64]:
+        """Take over a batch; returns the positions (pk - first pk watched) of new or changed names."""
+
+
+class Seen:
+    """Which batches were taken by this process, and up to when is the store to be asked instead?"""
+
+    def __init__(self, stored_until_s: int, ids_max: int = SEEN_MAX) -> None:
+        self._ids: OrderedDict[str, int] = OrderedDict()
+        """The id of each batch and its newest second, in the order they were taken."""
+        self._ids_max = ids_max
+        self._doubtful_until_s = stored_until_s
+
+    def take(self, batch: Batch) -> bool:
+        """Remember this batch; False when it was taken before."""
+        if batch.tick_id in self._ids:
+            return False
+        self._ids[batch.tick_id] = _second(batch.observed_at_ms.max())
+        if len(self._ids) > self._ids_max:
+            _, newest_s = self._ids.popitem(last=False)
+            self._doubtful_until_s = max(self._doubtful_until_s, newest_s)
+        return True
+
+    def doubtful(self, batch: Batch) -> bool:
+        """Whether rows of this batch may be in the store although it was not taken."""
+        return _second(batch.observed_at_ms.min()) <= self._doubtful_until_s
+
+
+@dataclass(slots=True)
+class Block:
+    """What goes into one insert."""
+
+    since: float = field(default_factory=time.monotonic)
+    batches: list[Batch] = field(default_factory=list)
+    doubtful: list[bool] = field(default_factory=list)
+    """For each batch, whether rows of it may be in the store."""
+    deliveries: list[Delivery] = field(default_factory=list)
+    """To be acknowledged when the block is stored; those of repeated batches too."""
+    rows: int = 0
+    name_pk: list[int] = field(default_factory=list)
+    names: list[pa.StringArray] = field(default_factory=list)
+    name_seen_at: list[int] = field(default_factory=list)
+
+    def add(self, batch: Batch, doubtful: bool, new_names: npt.NDArray[np.int64], first_pk: int) -> None:
+        """Add a batch, with those of its names that the store does not have."""
+        self.batches.append(batch)
+        self.doubtful.append(doubtful)
+        self.rows += len(batch)
+        if len(new_names):
+            at = np.searchsorted(batch.pk, new_names + first_pk)
+            self.name_pk.extend((new_names + first_pk).tolist())
+            self.names.append(batch.username.take(pa.array(at)))
+            self.name_seen_at.extend((batch.observed_at_ms[at] // 1_000).tolist())
+
+
+class Sink:
+    """Moves batches from the log to the board and the store, until it is stopped."""
+
+    def __init__(self, store: Store, board: Board, first_pk: int) -> None:
+        self._store = store
+        self._board = board
+        self._first_pk = first_pk
+        self._seen: Seen | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sink")
+        self._writing: asyncio.Task[None] | None = None
+        self.lag_batches: int | None = None
+        """Batches on the log that are not stored yet; None while that is not known."""
+        self.log_away = True
+        """Whether the log could not be read at the last try."""
+        self.rows_stored = 0
+        """Rows in the store, as it said after the last insert."""
+        self.unpublished_ms: list[int] = []
+        """When the oldest observation of each batch was made that the board took since this was emptied."""
+
+    async def run(self, connect: Callable[[], Awaitable[Consumer]], stop: asyncio.Event) -> None:
+        """Take batches until `stop`; then store what was taken. `connect` gives the log's consumer."""
+        newest, self.rows_stored = await asyncio.get_running_loop().run_in_executor(
+            self._writer, lambda: (self._store.max_observed_at(), self._store.row_count())
+        )
+        self._seen = Seen(newest or 0)
+        block = Block()
+        consumer: Consumer | None = None
+        give_up_at = float("inf")
+        while True:
+            if stop.is_set():
+                give_up_at = min(give_up_at, time.monotonic() + STOP_PATIENCE_S)
+            try:
+                consumer = consumer or await connect()
+                deliveries = await consumer.next(FETCH_MESSAGES, FETCH_WAIT_S)
+                self.log_away = False
+            except LogError as error:
+                self.lag_batches, self.log_away = None, True
+                logger.warning("the log cannot be read, trying again", error=str(error))
+                consumer, deliveries = None, []
+                await wait(stop, RETRY_MIN_S)
+            for delivery in deliveries:
+                await self._take(delivery, block)
+            full = block.rows >= BLOCK_ROWS_MAX
+            if block.deliveries and (full or time.monotonic() - block.since >= BLOCK_SECONDS):
+                if await self._written(stop, wait_for_it=full):
+                    self._writing = asyncio.ensure_future(self._write(block, stop, consumer))
+                    block = Block()
+            elif not block.deliveries:
+                block.since = time.monotonic()
+            if stop.is_set() and (not deliveries or time.monotonic() > give_up_at):
+                break
+        if await self._written(stop, wait_for_it=True) and block.deliveries:
+            await self._write(block, stop, consumer)
+        self._writer.shutdown()
+
+    async def _take(self, delivery: Delivery, block: Block) -> None:
+        assert self._seen is not None
+        try:
+            batch = Batch.decode(delivery.data)
+        except MessageError as error:
+            telemetry.SET_ASIDE.inc()
+            logger.error("a message is set aside", error=str(error))
+            await _quietly(delivery.terminate())
+            return
+        if len(batch) and batch.observed_at_ms.max() > (time.time() + FUTURE_MAX_S) * 1_000:
+            logger.error(
+                "a batch from the future waits in the log; set the clock of its poller or of this machine",
+                tick=batch.tick_id,
+            )
+            await _quietly(delivery.again(FUTURE_RETRY_S))
+            return
+        block.deliveries.append(delivery)
+        if not len(batch) or not self._seen.take(batch):
+            telemetry.DUPLICATES.inc(len(batch))
+            return
+        # The store keeps one observation a second. Two can only come when an influencer is asked anew at
+        # once (`--interval 0`), or when a batch comes again after a restart.
+        repeated = self._board.same_second(batch)
+        if repeated.any():
+            telemetry.DUPLICATES.inc(int(repeated.sum()))
+            batch = batch.only(~repeated)
+            if not len(batch):
+                return
+        new_names = self._board.apply(batch)
+        block.add(batch, self._seen.doubtful(batch), new_names, self._first_pk)
+        self.unpublished_ms.append(int(batch.observed_at_ms.min()))
+
+    async def _written(self, stop: asyncio.Event, *, wait_for_it: bool) -> bool:
+        """Whether no insert is under way, or was given up because of `stop`."""
+        if self._writing is not None and (self._writing.done() or wait_for_it):
+            await self._writing
+            self._writing = None
+        return self._writing is None
+
+    async def _write(self, block: Block, stop: asyncio.Event, consumer: Consumer | None) -> None:
+        """Store the block, however often it takes, and acknowledge it. Given up when `stop` is set and it fails."""
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                stored = await asyncio.get_running_loop().run_in_executor(self._writer, self._store_block, block)
+                break
+            except StoreError as error:
+                telemetry.INSERT_FAILURES.inc()
+                logger.error("an insert failed; its batches wait in the log and it is tried again", error=str(error))
+                block.doubtful = [True] * len(block.batches)
+                if await wait(stop, pause_s):
+                    return
+                pause_s = min(RETRY_MAX_S, 2 * pause_s)
+        telemetry.STORED.inc(stored)
+        telemetry.DUPLICATES.inc(block.rows - stored)
+        for delivery in block.deliveries:
+            await _quietly(delivery.ack())
+        if consumer is not None:
+            try:
+                self.lag_batches = await consumer.pending()
+                telemetry.LAG_BATCHES.set(self.lag_batches)
+            except LogError:
+                self.lag_batches = None
+
+    def _store_block(self, block: Block) -> int:
+        """Insert what of the block is not stored yet; returns how many rows. Runs in the writer's thread."""
+        columns = [
+            self._not_stored(batch) if doubtful else _columns(batch)
+            for batch, doubtful in zip(block.batches, block.doubtful, strict=True)
+        ]
+        if not columns:
+            return 0
+        pk, at, followers, followings = (np.concatenate(column) for column in zip(*columns, strict=True))
+        if block.name_pk:  # before the observations: what comes again after a kill is left out by those
+            self._store.insert_usernames(
+                np.array(block.name_pk, np.uint32),
+                pa.concat_arrays(block.names),
+                np.array(block.name_seen_at, np.uint32),
+            )
+        with telemetry.INSERT_SECONDS.time():
+            self._store.insert_observations(pk, at, followers, followings)
+        self.rows_stored = self._store.row_count()
+        return len(pk)
+
+    def _not_stored(self, batch: Batch) -> tuple[npt.NDArray[np.uint32], ...]:
+        """The columns of a batch without the rows that the store has."""
+        pk, at, followers, followings = _columns(batch)
+        stored_pk, stored_at = self._store.existing_rows(int(pk[0]), int(pk[-1]), int(at.min()), int(at.max()))
+        missing = ~np.isin(_row_keys(pk, at), _row_keys(stored_pk, stored_at))
+        return pk[missing], at[missing], followers[missing], followings[missing]
+
+
+def _columns(batch: Batch) -> tuple[npt.NDArray[np.uint32], ...]:
+    """As they are stored: pk, seconds, followers, followings."""
+    at = (batch.observed_at_ms // 1_000).astype(np.uint32)
+    return batch.pk, at, batch.follower_count, batch.following_count
+
+
+def _row_keys(pk: npt.NDArray[np.uint32], at: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
+    return pk.astype(np.uint64) << np.uint64(32) | at.astype(np.uint64)
+
+
+def _second(at_ms: np.int64) -> int:
+    return int(at_ms) // 1_000
+
+
+async def _quietly(answer: Awaitable[None]) -> None:
+    """An answer to the log that gets lost is harmless: the message comes again and changes nothing."""
+    try:
+        await answer
+    except LogError as error:
+        logger.debug("an answer to the log was lost", error=str(error))

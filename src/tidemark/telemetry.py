@@ -1,0 +1,124 @@
+"""How does a process say how it is doing? Log lines (structlog) and metrics (Prometheus)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from tidemark.config import Settings
+from tidemark.errors import CallerError
+
+RUN_FOLDER: Final = "run"
+"""In the data folder: one small file for each running process, for `tidemark status`."""
+
+# Poller
+OBSERVATIONS = Counter("tidemark_observations_total", "Answers of the API that became observations")
+REFUSED = Counter("tidemark_refused_total", "Answers refused and requests that failed, by reason", ["reason"])
+ANSWERS = Counter("tidemark_answers_total", "Answers of the API, of whatever status", ["api"])
+IN_FLIGHT_LIMIT = Gauge("tidemark_in_flight_limit", "Requests that may be in flight to an API address", ["api"])
+BREAKER_OPEN = Gauge("tidemark_breaker_open", "1 while an API address is given a rest", ["api"])
+LATENCY = Gauge("tidemark_request_seconds", "Mean seconds from request to answer, lately", ["api"])
+BATCHES = Counter("tidemark_batches_total", "Batches put on the log")
+PUBLISH_RETRIES = Counter("tidemark_publish_retries_total", "Batches that the log did not take at once")
+TICK_DELAY = Histogram(
+    "tidemark_tick_delay_seconds",
+    "From when a tick was due to its batch on the log",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
+)
+# Scheduler
+TICKS = Counter("tidemark_ticks_total", "Ticks put on the queue")
+# Serve
+STORED = Counter("tidemark_stored_total", "Observations written to the store")
+DUPLICATES = Counter("tidemark_duplicates_total", "Observations that came again and were left out")
+SET_ASIDE = Counter("tidemark_set_aside_total", "Messages on the log that were not ours")
+INSERT_SECONDS = Histogram(
+    "tidemark_insert_seconds", "Seconds of an insert into the store", buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+)
+INSERT_FAILURES = Counter("tidemark_insert_failures_total", "Inserts that the store refused; each is tried again")
+READABLE_SECONDS = Histogram(
+    "tidemark_readable_seconds",
+    "From the API's answer until the observation is readable",
+    buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300),
+)
+LAG_BATCHES = Gauge("tidemark_lag_batches", "Batches on the log that the store has not taken yet")
+COVERAGE = Gauge("tidemark_coverage_ratio", "Share of the watched influencers observed within the last interval")
+FRESHNESS = Gauge("tidemark_freshness_seconds", "Age of the latest observation over all influencers", ["quantile"])
+OBSERVED = Gauge("tidemark_influencers_observed", "Influencers observed at least once")
+
+
+def configure_logging(settings: Settings, role: str) -> None:
+    """Log lines to standard error, for people or as JSON; `role` stands in each."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    renderer: Any
+    if settings.log_format == "json":
+        renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        renderer = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(role=role)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=f"%(asctime)s [%(levelname)s] %(message)s")
+    logging.getLogger("nats").setLevel(logging.CRITICAL)  # told by our own callbacks, once
+
+
+def start_metrics(settings: Settings) -> int:
+    """Serve /metrics of this process from a thread of its own; returns the port."""
+    try:
+        server, _ = start_http_server(settings.metrics_port, addr=settings.host)
+    except OSError as error:
+        raise CallerError(
+            f"cannot serve metrics on {settings.host}:{settings.metrics_port}: {error.strerror};"
+            " choose another --metrics-port"
+        ) from error
+    port: int = server.server_port
+    return port
+
+
+@contextmanager
+def registered(settings: Settings, role: str, **facts: Any) -> Iterator[None]:
+    """Leave a note in the data folder while this process runs, for `tidemark status`."""
+    folder = settings.data / RUN_FOLDER
+    note = folder / f"{role}-{os.getpid()}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"role": role, "pid": os.getpid(), "since": int(time.time()), **facts}))
+    except OSError as error:
+        raise CallerError(
+            f"cannot write to the data folder {settings.data}: {error.strerror};"
+            " free some space, mend its rights or choose another --data"
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink()
+
+
+def running(data: Path) -> list[dict[str, Any]]:
+    """The notes of the processes that are alive, as `registered` left them."""
+    notes = []
+    for path in sorted((data / RUN_FOLDER).glob("*.json")):
+        with suppress(OSError, ValueError, KeyError):
+            note = json.loads(path.read_text())
+            os.kill(note["pid"], 0)
+            notes.append(note)
+    return notes

@@ -1,0 +1,117 @@
+"""What a view says about simple boards, worked out by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tidemark.board import Board, Freshness, VerdictCounts, View
+from tidemark.messages import Batch
+from tidemark.population import Population
+
+POPULATION = Population(100, 109, shard_size=4)
+BatchOf = Callable[..., Batch]
+
+
+@pytest.fixture
+def board(batch_of: BatchOf) -> Board:
+    """Six of ten observed: two share the most followers, two the fewest."""
+    board = Board(POPULATION)
+    counts = {100: (5, 2), 101: (9, 0), 102: (0, 4), 104: (9, 3), 107: (0, 0), 108: (7, 7)}
+    board.apply(batch_of([(pk, 60_000 + pk, *pair, f"name{pk}") for pk, pair in counts.items()]))
+    return board
+
+
+@pytest.fixture
+def view(board: Board) -> View:
+    return board.publish(61_000)
+
+
+def test_latest_has_everything(board: Board) -> None:
+    board.apply_verdicts(np.array([100]), np.array([True]), np.array([55]))
+    latest = board.publish(61_000).latest(100)
+    assert latest is not None
+    assert latest.pk == 100
+    assert latest.username == "name100"
+    assert (latest.follower_count, latest.following_count, latest.follower_ratio) == (5, 2, 2.5)
+    assert latest.rank == 4
+    assert latest.percentile == 40.0
+    assert (latest.suspicious, latest.suspicious_checked_at, latest.observed_at) == (True, 55, 60)
+
+
+def test_latest_without_followings_or_verdict(view: View) -> None:
+    latest = view.latest(101)
+    assert latest is not None
+    assert latest.follower_ratio is None
+    assert latest.suspicious is None
+    assert latest.suspicious_checked_at is None
+
+
+@pytest.mark.parametrize("pk", [99, 103, 110, -1, 2**40])
+def test_who_is_not_observed_or_not_watched_has_no_latest(view: View, pk: int) -> None:
+    assert view.latest(pk) is None
+    assert view.around(pk, 3) is None
+
+
+def test_ties_are_equal_in_rank_and_percentile(view: View) -> None:
+    board = view.leaderboard(10)
+    assert [one.pk for one in board] == [101, 104, 108, 100, 102, 107]
+    assert [one.rank for one in board] == [1, 1, 3, 4, 5, 5]
+    assert [one.percentile for one in board] == [100, 100, 60, 40, 0, 0]
+    assert board == [view.latest(one.pk) for one in board]
+
+
+def test_everybody_alike_is_at_the_top(batch_of: BatchOf) -> None:
+    board = Board(POPULATION)
+    board.apply(batch_of([(pk, 1_000, 3, 1, "x") for pk in (100, 101)]))
+    assert [(one.rank, one.percentile) for one in board.publish(1).leaderboard(5)] == [(1, 100), (1, 100)]
+
+
+def test_average_is_over_the_observed(view: View) -> None:
+    assert view.total == 6
+    assert view.average_follower_count == 5.0
+
+
+@pytest.mark.parametrize(("pk", "places"), [(101, [0, 1, 2]), (108, [1, 2, 3]), (107, [3, 4, 5])])
+def test_around_stays_on_the_leaderboard(view: View, pk: int, places: list[int]) -> None:
+    everybody = view.leaderboard(10)
+    assert view.around(pk, 3) == [everybody[place] for place in places]
+    assert view.around(pk, 50) == everybody
+
+
+def test_coverage_is_of_all_that_are_watched(view: View) -> None:
+    assert view.coverage(60_000, 60_000) == 0.6
+    assert view.coverage(60_999 + 30_000, 30_000, grace_ms=0) == 0.6
+    assert view.coverage(62_000 + 30_000, 30_000, grace_ms=0) == 0.0
+    assert view.coverage(124_000, 0) == 0.6
+    assert view.coverage(1, 60_000) == 0.6, "who was never observed does not count, however early it is"
+
+
+def test_freshness_by_nearest_rank(batch_of: BatchOf) -> None:
+    board = Board(Population(0, 399))
+    board.apply(batch_of([(pk, 1_000 * (pk + 1), 0, 0, "x") for pk in range(200)]))
+    assert board.publish(1).freshness(201_000) == Freshness(p50=100, p99=198, max=200)
+    assert board.view.freshness(0) == Freshness(0, 0, 0), (
+        "a clock that is behind makes nobody younger than new"
+    )
+
+
+def test_verdicts_are_counted_over_all_that_are_watched(board: Board) -> None:
+    board.apply_verdicts(np.array([103, 100, 101]), np.array([True, False, True]), np.array([5, 5, 5]))
+    assert board.publish(1).verdict_counts == VerdictCounts(suspicious=2, not_suspicious=1, unknown=7)
+
+
+def test_an_empty_view_answers(batch_of: BatchOf) -> None:
+    view = Board(POPULATION).view
+    assert view.total == 0
+    assert view.average_follower_count is None
+    assert view.freshness(1) is None
+    assert view.leaderboard(10) == []
+    assert view.coverage(60_000, 60_000) == 0.0
+    assert view.verdict_counts == VerdictCounts(0, 0, 10)
+
+
+def test_search_answers_with_who_is_observed(board: Board, view: View) -> None:
+    board.names.reindex()
+    assert [one.pk for one in view.search("NAME10", 3)] == [100, 101, 102]
+    assert [one.pk for one in view.search("103", 3)] == []
