@@ -7,7 +7,7 @@ Roles are imported when they are started, so that `--help` is quick and a poller
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from tidemark import __version__
 from tidemark.config import Settings, load
 from tidemark.errors import TidemarkError
-from tidemark.process import USAGE, complain, run
+from tidemark.process import FAILURE, USAGE, complain, run
 
 _WATCH: Final = ("influencers", "interval")
 _LOG: Final = ("nats", "replicas", "log_hours", "log_gigabytes")
@@ -137,8 +137,113 @@ def status(settings: Settings, as_json: bool) -> None:
     sys.exit(show(settings, as_json))
 
 
+@main.group()
+def bench() -> None:
+    """Measure this machine: each figure in the documents comes from one of these.
+
+    Run them one at a time on an otherwise idle machine, and quote ratios: absolute figures are the machine's.
+    """
+
+
+_target = click.option(
+    "--target",
+    "kind",
+    type=click.Choice(["auto", "nginx", "stand-in"]),
+    default="auto",
+    show_default=True,
+    help="What is asked: nginx where it is installed, else the stand-in.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+def _option(name: str, default: float, text: str) -> Callable[[Command], Command]:
+    """A number with a default."""
+    return click.option(f"--{name}", type=type(default), default=default, show_default=True, help=text)
+
+
+def _measured(title: str, as_json: bool, measure: Callable[[], Mapping[str, Any]]) -> None:
+    """Measure and report; an error is one line."""
+    from tidemark.bench.report import show
+
+    try:
+        report = measure()
+    except TidemarkError as error:
+        complain(error)
+        sys.exit(FAILURE)
+    show(title, report, as_json)
+
+
+def _progress(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@bench.command("fetch")
+@_option("seconds", 5.0, "Seconds of each run.")
+@_option("rounds", 5, "Runs of each, in alternation.")
+@_target
+@_as_json
+def bench_fetch(seconds: float, rounds: int, kind: str, as_json: bool) -> None:
+    """The poller's client alone, beside wrk against the same server."""
+    from tidemark.bench.fetch import measure
+
+    _measured("fetch", as_json, lambda: measure(seconds, rounds, kind))
+
+
+@bench.command("e2e")
+@_option("seconds", 20.0, "Seconds of each run, after a warm-up.")
+@_option("rounds", 3, "Runs of each, in alternation.")
+@_option("pollers", 1, "Poller processes.")
+@_target
+@_as_json
+def bench_e2e(seconds: float, rounds: int, pollers: int, kind: str, as_json: bool) -> None:
+    """From the API to a row in the store and on the board, as fast as it goes, beside wrk."""
+    from tidemark.bench.e2e import measure
+
+    _measured("e2e", as_json, lambda: measure(seconds, rounds, kind, pollers))
+
+
+@bench.command("steady")
+@_option("minutes", 10, "Minutes, after a warm-up of one.")
+@click.option("--influencers", default="1000000-1999999", show_default=True, help="The pks to watch.")
+@_as_json
+def bench_steady(minutes: int, influencers: str, as_json: bool) -> None:
+    """A million influencers every minute: coverage, freshness, CPU, memory."""
+    from tidemark.bench.steady import measure
+
+    _measured("steady", as_json, lambda: measure(minutes, influencers, _progress))
+
+
+@bench.command("read")
+@_option("seconds", 10.0, "Seconds of each run.")
+@_option("rounds", 3, "Runs of each, in alternation.")
+@_as_json
+def bench_read(seconds: float, rounds: int, as_json: bool) -> None:
+    """Latest values and a day's series over HTTP, while a million influencers are written every minute."""
+    from tidemark.bench.read import measure
+
+    _measured("read", as_json, lambda: measure(seconds, rounds, _progress))
+
+
+@bench.command("storage")
+@_option("influencers", 10_000, "Influencers to write.")
+@_option("minutes", 1_440, "Minutes of history of each.")
+@_as_json
+def bench_storage(influencers: int, minutes: int, as_json: bool) -> None:
+    """Bytes an observation takes in the store, beside the entropy of what was written."""
+    from tidemark.bench.storage import measure
+
+    _measured("storage", as_json, lambda: measure(influencers, minutes))
+
+
+@bench.command("board")
+@_as_json
+def bench_board(as_json: bool) -> None:
+    """The board with a million influencers: memory, and the time of a batch, a view, a rank."""
+    from tidemark.bench.board import measure
+
+    _measured("board", as_json, measure)
+
+
 def entry(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     main.main(args=arguments, prog_name="tidemark")
-
-

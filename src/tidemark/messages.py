@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tidemark.errors import LogError
 
@@ -148,6 +149,9 @@ class Batch:
             raise MessageError(f"a batch has {len(pk)} rows, more than {BATCH_MAX_ROWS}")
         if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
             raise MessageError("the pks of a batch do not increase")
+        lengths = pc.min_max(pc.utf8_length(record.column(4))).as_py()
+        if len(pk) and not 1 <= lengths["min"] <= lengths["max"] <= USERNAME_MAX_CHARACTERS:
+            raise MessageError(f"a batch has usernames of {lengths['min']} to {lengths['max']} characters")
         if len(pk) and not (0 < int(at.min()) and int(at.max()) < 2**32 * 1000):
             raise MessageError("a batch has observation times outside 1970 to 2106")
         return cls(tick_id, pk, at, followers, followings, record.column(4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,7 +100,7 @@ class Running:
     def __init__(self, mockstagram: Mockstagram, address: str) -> None:
         self.mockstagram = mockstagram
         self.service = mockstagram.service
-        self.port = urlsplit(address).port
+        self.port = urlsplit(address).port or 0
         self._clients: list[Client] = []
 
     async def client(self) -> Client:
@@ -116,9 +117,12 @@ class Running:
 Start = Callable[..., Awaitable[Running]]
 
 
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Start a stand-in: `await start(max_rps=5, walk=Recorder())`; it has 100 influencers from 1,000,000."""
+@asynccontextmanager
+async def starting() -> AsyncIterator[Start]:
+    """A function that starts a stand-in, with 100 influencers from 1,000,000; at the end all are stopped.
+
+    `await start(max_rps=5, walk=Recorder())`.
+    """
     running: list[Running] = []
 
     async def start(walk: Steps | None = None, **options: Any) -> Running:
@@ -129,3 +133,9 @@ async def start() -> AsyncIterator[Start]:
     yield start
     for one in running:
         await one.stop()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    async with starting() as start:
+        yield start

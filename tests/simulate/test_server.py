@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import pytest
+import uvloop
 
 from tidemark.errors import CallerError
 from tidemark.simulate import Faults, Mockstagram, SimulateOptions, Walk, is_suspicious, serve
 from tidemark.simulate.requests import BODY_MAX_BYTES
 
-from .conftest import Recorder, Start, get, post
+from .conftest import Recorder, Start, get, post, starting
 
 PK = 1_000_001
 
@@ -30,7 +33,7 @@ async def test_a_get(start: Start) -> None:
             "followerCount": followers,
             "followingCount": followings,
         }
-    assert running.service.served == 3
+    assert running.mockstagram.served == 3
     assert parsedate_to_datetime(answer.headers.pop("Date"))
     assert answer.headers == {
         "X-Powered-By": "Express",
@@ -84,7 +87,7 @@ async def test_a_verdict_takes_its_time(start: Start) -> None:
     answer = await client.ask(post(json.dumps(person).encode()))
     assert loop.time() - asked_s >= 0.045  # the loop's clock is one of milliseconds
     assert answer.json == {"pk": PK, "suspicious": is_suspicious(PK)}
-    assert running.service.classified == 1
+    assert running.mockstagram.classified == 1
 
 
 async def test_verdicts_do_not_hold_up_other_connections(start: Start) -> None:
@@ -179,7 +182,7 @@ async def test_a_port_in_use_is_the_callers_fault(start: Start) -> None:
     "wrong",
     [{"first": 5, "last": 4}, {"port": 70_000}, {"max_rps": -1}, {"classify_seconds": -1}],
 )
-def test_impossible_options_are_the_callers_fault(wrong: dict[str, int]) -> None:
+def test_impossible_options_are_the_callers_fault(wrong: dict[str, Any]) -> None:
     with pytest.raises(CallerError, match="give"):
         SimulateOptions(**wrong)
 
@@ -206,3 +209,26 @@ async def test_serve_runs_until_it_is_told_to_stop() -> None:
 
     await serve(SimulateOptions(last=1_000_001), stop=stop, ready=ready)
     assert addresses[0].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_a_get,
+        test_a_verdict_takes_its_time,
+        test_pipelined_requests_are_answered_in_order,
+        test_nonsense_is_refused,
+        test_a_saturated_server_keeps_its_pace_and_the_order,
+        test_faults_arrive,
+        test_a_port_in_use_is_the_callers_fault,
+        test_stop_drops_connections_and_frees_the_port,
+    ],
+)
+def test_the_same_on_uvloop(scenario: Callable[[Start], Awaitable[None]]) -> None:
+    """It is what `tidemark simulate` runs on; its transports differ from those of asyncio."""
+
+    async def run() -> None:
+        async with starting() as start:
+            await scenario(start)
+
+    uvloop.run(run())

@@ -66,7 +66,8 @@ def test_with_a_seed_it_can_be_foretold() -> None:
 
 def test_the_order_of_the_calls_and_the_range_do_not_matter() -> None:
     calls = np.random.default_rng(1).integers(FIRST, FIRST + 20, 2_000).tolist()
-    mixed, seen = Walk(FIRST, FIRST + 19, 7), {pk: [] for pk in range(FIRST, FIRST + 20)}
+    mixed = Walk(FIRST, FIRST + 19, 7)
+    seen: dict[int, list[tuple[int, int]]] = {pk: [] for pk in range(FIRST, FIRST + 20)}
     for pk in calls:
         seen[pk].append(mixed.step(pk))
     elsewhere = Walk(0, 10, 7)

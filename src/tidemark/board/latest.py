@@ -44,7 +44,7 @@ class Newer:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What changed since the last `take_changes`: n influencers, and the totals at that moment."""
+    """What changed since the last `take_changes`: n influencers, and the sum at that moment."""
 
     indices: npt.NDArray[np.int64]
     """(n,), ascending."""
@@ -55,8 +55,6 @@ class Changes:
     verdict: npt.NDArray[np.int8] | None
     """(n,), or None when no verdict changed."""
     verdict_at: npt.NDArray[np.uint32] | None
-    observed: int
-    """Influencers observed so far, of all."""
     follower_sum: int
     """The followers of all observed influencers."""
 
@@ -77,12 +75,8 @@ class LatestColumns:
         self._dirty = np.zeros(size, np.bool_)
         """Which changed since `take_changes`: a mask, so no amount of changes takes more memory."""
         self._verdicts_dirty = False
-        self.observed = 0
-        """How many influencers have been observed."""
         self.follower_sum = 0
-        """The sum of their follower counts: a Python int, exact."""
-        self.outside = 0
-        """Rows ignored because their pk is not watched."""
+        """The followers of all observed influencers: a Python int, exact."""
 
     def find(self, pk: npt.NDArray[np.uint32]) -> tuple[Slots, slice]:
         """Where strictly increasing pks (n,) belong: their places, and the run of rows that is watched."""
@@ -93,7 +87,6 @@ class LatestColumns:
                 int(np.searchsorted(pk, np.uint32(first))),
                 int(np.searchsorted(pk, np.uint32(self._population.last), "right")),
             )
-            self.outside += len(pk) - (rows.stop - rows.start)
             pk = pk[rows]
         if not len(pk):
             return slice(0, 0), slice(0, 0)
@@ -105,7 +98,7 @@ class LatestColumns:
     def same_second(
         self, pk: npt.NDArray[np.uint32], observed_at_ms: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        """Which rows (n,), of strictly increasing pks, are of the second that their influencer's latest is of."""
+        """Which rows (n,), of strictly increasing pks, are of the second of their influencer's latest."""
         slots, inside = self.find(pk)
         same = np.zeros(len(pk), np.bool_)
         same[inside] = self._observed_at_ms[slots] // 1_000 == observed_at_ms[inside] // 1_000
@@ -120,16 +113,13 @@ class LatestColumns:
     ) -> Newer:
         """Take over the rows (n,) that are newer than what is at their places; the others change nothing."""
         rows: Slots = slice(0, len(observed_at_ms))
-        before = self._observed_at_ms[slots]
-        newer = observed_at_ms > np.maximum(before, OBSERVED_AT_MIN_MS - 1)
+        newer = observed_at_ms > np.maximum(self._observed_at_ms[slots], OBSERVED_AT_MIN_MS - 1)
         if not newer.all():
             rows = np.flatnonzero(newer)
             slots = rows + slots.start if isinstance(slots, slice) else slots[rows]
-            before = before[rows]
-        if not len(before):
-            return Newer(slice(0, 0), slice(0, 0))
+            if not len(rows):
+                return Newer(slice(0, 0), slice(0, 0))
         followers = follower_count[rows]
-        self.observed += len(before) - int(np.count_nonzero(before))
         self.follower_sum += _sum(followers) - _sum(self._follower_count[slots])
         self._observed_at_ms[slots] = observed_at_ms[rows]
         self._follower_count[slots] = followers
@@ -161,7 +151,6 @@ class LatestColumns:
             following_count=self._following_count[indices],
             verdict=self._verdict[indices] if verdicts else None,
             verdict_at=self._verdict_at[indices] if verdicts else None,
-            observed=self.observed,
             follower_sum=self.follower_sum,
         )
         if len(indices):

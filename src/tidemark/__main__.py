@@ -1,0 +1,5 @@
+"""`python -m tidemark`."""
+
+from tidemark.cli import entry
+
+entry()

@@ -1,0 +1,60 @@
+"""How fast does the whole pipeline go, from the API to a row in the store and on the board, beside wrk?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from tidemark.bench.fetch import PIPELINES
+from tidemark.bench.fleet import fleet
+from tidemark.bench.target import target, wrk_per_second
+
+WARM_UP_SECONDS = 8.0
+
+
+def measure(seconds: float, rounds: int, kind: str, pollers: int) -> dict[str, Any]:
+    """wrk and `tidemark up --interval 0` in alternation against the same server, medians over the rounds.
+
+    Observations a second are rows that the store has more at the end than at the beginning of each run, so
+    polling, the log with its fsyncs, inserts, merges and the board are all in it. Everything shares the machine.
+    """
+    wrk_rates: list[float] = []
+    runs: dict[int, list[dict[str, Any]]] = {pipeline: [] for pipeline in PIPELINES}
+    with target(kind) as api:
+        for _ in range(rounds):
+            wrk_rates.append(wrk_per_second(api.url, min(seconds, 5)))
+            for pipeline in PIPELINES:
+                runs[pipeline].append(_run(api.url, pipeline, seconds, pollers))
+    report: dict[str, Any] = {
+        "target": api.kind,
+        "rounds": rounds,
+        "pollers": pollers,
+        "wrkPerSecond": statistics.median(wrk_rates),
+    }
+    for pipeline, results in runs.items():
+        ratios = [result["perSecond"] / rate for result, rate in zip(results, wrk_rates, strict=True)]
+        report[f"pipeline{pipeline}"] = {
+            "observationsPerSecond": statistics.median(result["perSecond"] for result in results),
+            "ratioToWrk": statistics.median(ratios),
+            "ratioMin": min(ratios),
+            "ratioMax": max(ratios),
+            "cpuMicrosecondsPerObservation": {
+                role: statistics.median(result["cpuUs"].get(role, 0.0) for result in results)
+                for role in results[0]["cpuUs"]
+            },
+        }
+    return report
+
+
+def _run(api: str, pipeline: int, seconds: float, pollers: int) -> dict[str, Any]:
+    flags = ("--api", api, "--interval", "0", "--pipeline", str(pipeline), "--pollers", str(pollers))
+    with fleet(*flags) as up:
+        time.sleep(WARM_UP_SECONDS)
+        rows, usage = up.stats()["observationsTotal"], up.usage()
+        time.sleep(seconds)
+        rows_after, usage_after = up.stats()["observationsTotal"], up.usage()
+        wall_s = usage_after.at - usage.at
+        per_second = (rows_after - rows) / wall_s
+        cores = usage_after.cores_since(usage)
+        return {"perSecond": per_second, "cpuUs": {role: core / per_second * 1e6 for role, core in cores.items()}}
