@@ -152,7 +152,9 @@ class Handle:
         if advice := _ADVICE.get(code or 0):
             return f"the store {self._target} refused: {_line(error)}; {advice}"
         if code is None and isinstance(self._target, Server):
-            return f"the store {self._target} does not answer: {_line(error)}; start it or change --store"
+            cause = re.search(r"\[Errno -?\d+\] ([^\"')]+)", str(error))
+            told = cause[1] if cause else _line(error)
+            return f"the store {self._target} does not answer: {told}; start it or change --store"
         return f"the store {self._target} refused: {_line(error)}"
 
 

@@ -1,0 +1,127 @@
+"""From the API to the reader: every number is checked against what the API gave out."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Api, Tidemark, running
+
+FIRST, LAST = 1_000_000, 1_001_199
+WATCH = ("--influencers", f"{FIRST}-{LAST}")
+NOWHERE = ("--api", "http://127.0.0.1:9")
+"""An API that is down: what was observed stays as it is."""
+PKS = range(FIRST, LAST + 1)
+
+
+def is_subsequence(part: Iterable[Any], whole: Iterable[Any]) -> bool:
+    rest = iter(whole)
+    return all(item in rest for item in part)
+
+
+def check_everything(tidemark: Tidemark, api: Api) -> None:
+    """Each number that a reader can see, while nothing changes."""
+    given = api.record.given
+    latest = {}
+    for pk in PKS:
+        series = tidemark.get(f"/v1/influencers/{pk}/series?step=raw")
+        time, followers, followings = series["time"], series["followerCount"], series["followingCount"]
+        assert time == sorted(set(time)), f"{pk} has an observation twice"
+        # An answer may be missing (asked twice in a second, or lost with a poller that was killed), but none
+        # is invented, none changed and none out of order.
+        assert is_subsequence(zip(followers, followings, strict=True), given[pk])
+        assert series["followerRatio"] == [a / b if b else None for a, b in zip(followers, followings, strict=True)]
+        latest[pk] = (followers[-1], followings[-1], time[-1])
+        if pk % 100 == 0:
+            check_steps(tidemark, pk, series)
+    counts = sorted(count for count, _, _ in latest.values())
+    for pk, (followers_last, followings_last, _) in latest.items():
+        found = tidemark.get(f"/v1/influencers/{pk}")
+        assert (found["followerCount"], found["followingCount"]) == (followers_last, followings_last)
+        assert found["username"] == f"influencer-{pk}"
+        assert found["followerRatio"] == (followers_last / followings_last if followings_last else None)
+        assert found["rank"] == 1 + sum(count > followers_last for count in counts)
+    stats = tidemark.get("/v1/stats")
+    assert stats["averageFollowerCount"] == pytest.approx(sum(counts) / len(counts), rel=1e-12)
+    assert stats["influencers"] == stats["observed"] == len(PKS)
+    board = tidemark.get("/v1/leaderboard?limit=1000")["items"]
+    expected = sorted(latest, key=lambda pk: (-latest[pk][0], pk))[:1000]
+    assert [item["pk"] for item in board] == expected
+    total_rows = sum(len(tidemark.get(f"/v1/influencers/{pk}/series?step=raw")["time"]) for pk in PKS)
+    assert stats["observationsTotal"] == total_rows
+
+
+def check_steps(tidemark: Tidemark, pk: int, raw: dict[str, Any]) -> None:
+    """Minutes, hours and days against the raw rows."""
+    for step, seconds in (("1m", 60), ("1h", 3_600), ("1d", 86_400)):
+        rolled = tidemark.get(f"/v1/influencers/{pk}/series?step={step}")
+        periods: dict[int, list[tuple[int, int]]] = {}
+        for at, followers, followings in zip(raw["time"], raw["followerCount"], raw["followingCount"], strict=True):
+            periods.setdefault(at // seconds * seconds, []).append((followers, followings))
+        assert rolled["time"] == list(periods)
+        assert rolled["observations"] == [len(rows) for rows in periods.values()]
+        assert rolled["followerCount"] == [rows[-1][0] for rows in periods.values()]
+        assert rolled["followingCount"] == [rows[-1][1] for rows in periods.values()]
+        assert rolled["followerCountMin"] == [min(a for a, _ in rows) for rows in periods.values()]
+        assert rolled["followingCountMax"] == [max(b for _, b in rows) for rows in periods.values()]
+        assert rolled["followerCountAverage"] == pytest.approx(
+            [sum(a for a, _ in rows) / len(rows) for rows in periods.values()]
+        )
+
+
+def test_every_number_is_what_the_api_gave_out(api: Api, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data, *WATCH, "--api", api.url, "--interval", "3") as tidemark:
+        tidemark.until(lambda: tidemark.get("/v1/stats")["observationsTotal"] >= 3 * len(PKS), "three rounds")
+        tidemark.until(lambda: tidemark.get("/v1/stats")["coverage"] == 1.0, "full coverage")
+        assert tidemark.stop() == 0, tidemark.said()
+    answered = {pk: len(answers) for pk, answers in api.record.given.items()}
+    with running(data, *WATCH, *NOWHERE) as tidemark:
+        check_everything(tidemark, api)
+        assert tidemark.stop() == 0
+    # An orderly stop loses nothing: the last answer of each is the latest value, and none was asked for since.
+    assert answered == {pk: len(answers) for pk, answers in api.record.given.items()}
+
+
+def test_any_process_may_be_killed(api: Api, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data, *WATCH, "--api", api.url, "--interval", "2", "--pollers", "2") as tidemark:
+        for role in ("serve", "poll", "schedule", "nats"):
+            rows = 0
+
+            def grown() -> bool:
+                return bool(tidemark.get("/v1/stats")["observationsTotal"] > rows + len(PKS))  # noqa: B023
+
+            tidemark.until(grown, f"observations before {role} is killed")
+            rows = tidemark.get("/v1/stats")["observationsTotal"]
+            shown = tidemark.get(f"/v1/influencers/{FIRST}/series?step=raw")["time"]
+            tidemark.kill(role)
+            tidemark.until(grown, f"observations after {role} was killed")
+            assert tidemark.get(f"/v1/influencers/{FIRST}/series?step=raw")["time"][: len(shown)] == shown
+        assert tidemark.stop() == 0, tidemark.said()
+    with running(data, *WATCH, *NOWHERE) as tidemark:
+        check_everything(tidemark, api)
+
+
+def test_an_api_that_is_down_at_the_start_is_found_when_it_comes(tmp_path: Path) -> None:
+    api = Api(FIRST, LAST)
+    url = api.url
+    api.stop()
+    with running(tmp_path / "data", *WATCH, "--api", url, "--interval", "1") as tidemark:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{tidemark.url}/v1/influencers/{FIRST}", timeout=30)
+        assert refused.value.code == 404
+        assert json.load(refused.value)["title"] == "Not observed yet"
+        assert tidemark.get("/v1/stats")["coverage"] == 0.0
+        back = Api(FIRST, LAST, port=int(url.rpartition(":")[2]))
+        try:
+            tidemark.until(lambda: tidemark.get("/v1/stats")["coverage"] == 1.0, "coverage")
+        finally:
+            back.stop()
+        assert tidemark.stop() == 0

@@ -1,0 +1,204 @@
+"""The HTTP API over a real store and board, without sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tidemark.board import Board
+from tidemark.messages import Batch, string_array
+from tidemark.population import Population
+from tidemark.serve.app import create
+from tidemark.serve.figures import Figures
+from tidemark.serve.role import restore
+from tidemark.serve.routes import Sources
+from tidemark.store.clickhouse import Store
+from tidemark.store.sink import Sink
+
+POPULATION = Population(1_000, 1_009)
+NOW_S = int(time.time()) // 60 * 60 - 600
+FOLLOWERS = np.array([100, 300, 300, 200, 5, 5, 5, 5, 0], np.uint32)
+"""Of the pks 1000 to 1008; 1009 was never observed."""
+FOLLOWINGS = np.array([10, 0, 3, 7, 1, 1, 1, 1, 2], np.uint32)
+
+
+def batch(at_s: int, more: int = 0) -> Batch:
+    pk = np.arange(1_000, 1_009, dtype=np.uint32)
+    return Batch(
+        tick_id=f"1000-1009@{at_s}",
+        pk=pk,
+        observed_at_ms=np.full(9, at_s * 1_000 + 250, np.int64),
+        follower_count=FOLLOWERS + np.uint32(more),
+        following_count=FOLLOWINGS,
+        username=string_array([f"influencer-{number}" for number in pk]),
+    )
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    board = Board(POPULATION)
+    sink = Sink(store, board, POPULATION.first)
+    for minute in (2, 1, 0):
+        taken = batch(NOW_S - 60 * minute, more=minute)
+        board.apply(taken)
+        at = (taken.observed_at_ms // 1_000).astype(np.uint32)
+        store.insert_observations(taken.pk, at, taken.follower_count, taken.following_count)
+    board.publish(NOW_S * 1_000)
+    board.names.reindex()
+    store.insert_average(NOW_S, 9, float(FOLLOWERS.mean()))
+    app = create(Sources(board, store, Figures(board, sink, 60_000)))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+    store.close()
+
+
+async def test_latest_values_with_rank(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/v1/influencers/1002")).json()
+    assert found == {
+        "pk": 1002,
+        "username": "influencer-1002",
+        "followerCount": 300,
+        "followingCount": 3,
+        "followerRatio": 100.0,
+        "rank": 1,
+        "percentile": 100.0,
+        "suspicious": None,
+        "suspiciousCheckedAt": None,
+        "observedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW_S)),
+    }
+    nobody_followed = (await client.get("/v1/influencers/1001")).json()
+    assert (nobody_followed["rank"], nobody_followed["followerRatio"]) == (1, None)
+    ranks = [(await client.get(f"/v1/influencers/{pk}")).json()["rank"] for pk in range(1_000, 1_009)]
+    assert ranks == [4, 1, 1, 3, 5, 5, 5, 5, 9]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "title"),
+    [
+        ("/v1/influencers/1009", 404, "Not observed yet"),
+        ("/v1/influencers/1009/series", 404, "Not observed yet"),
+        ("/v1/influencers/1010", 422, "Not a watched pk"),
+        ("/v1/influencers/999", 422, "Not a watched pk"),
+        ("/v1/influencers/-1", 422, "Not a watched pk"),
+        ("/v1/influencers/1e3", 422, "Not a watched pk"),
+        ("/v1/influencers/99999999999999999999", 422, "Not a watched pk"),
+        ("/v1/influencers/1000/series?step=2m", 422, "Bad request"),
+        ("/v1/influencers/1000/series?from=yesterday", 422, "Not a time"),
+        ("/v1/influencers/1000/series?from=5000000000", 422, "Not a time"),
+        ("/v1/influencers/1000/series?from=10&to=10", 422, "Not a time range"),
+        ("/v1/leaderboard?limit=1001", 422, "Bad request"),
+        ("/v1/leaderboard?limit=0", 422, "Bad request"),
+        ("/v1/leaderboard?around=7", 422, "Not a watched pk"),
+        ("/v1/leaderboard?around=1009", 404, "Not observed yet"),
+        ("/v1/influencers?search=", 422, "Bad request"),
+        ("/v1/nothing", 404, "Not Found"),
+    ],
+)
+async def test_what_cannot_be_answered_is_a_problem(
+    client: httpx.AsyncClient, path: str, status: int, title: str
+) -> None:
+    answer = await client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["status"], problem["title"]) == (status, title)
+    assert problem["detail"]
+
+
+@pytest.mark.parametrize("step", ["auto", "raw", "1m"])
+async def test_series_in_columns(client: httpx.AsyncClient, step: str) -> None:
+    found = (await client.get(f"/v1/influencers/1003/series?step={step}&from={NOW_S - 600}")).json()
+    assert found["time"] == [NOW_S - 120, NOW_S - 60, NOW_S]
+    assert found["followerCount"] == [202, 201, 200]
+    assert found["followingCount"] == [7, 7, 7]
+    assert found["followerRatio"] == [202 / 7, 201 / 7, 200 / 7]
+    assert ("followerCountMin" in found) == (step == "1m")
+
+
+async def test_series_takes_times_in_several_forms(client: httpx.AsyncClient) -> None:
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW_S - 60))
+    for start in (str(NOW_S - 60), text + "Z", text, text + "%2B00:00", text + "+00:00"):
+        found = (await client.get(f"/v1/influencers/1000/series?step=raw&from={start}")).json()
+        assert found["time"] == [NOW_S - 60, NOW_S], start
+        assert found["from"] == text + "Z"
+
+
+async def test_series_of_an_empty_range_is_empty_for_who_is_known(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/v1/influencers/1000/series?from=1000&to=2000")).json()
+    assert found["time"] == found["followerRatio"] == []
+
+
+async def test_series_as_csv(client: httpx.AsyncClient) -> None:
+    answer = await client.get(f"/v1/influencers/1001/series?step=raw&format=csv&from={NOW_S}")
+    assert answer.headers["content-type"].startswith("text/csv")
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW_S))
+    assert answer.text == f"time,followerCount,followingCount,followerRatio\n{at},300,0,\n"
+
+
+async def test_leaderboard(client: httpx.AsyncClient) -> None:
+    whole = (await client.get("/v1/leaderboard")).json()
+    assert whole["total"] == 9
+    assert [item["pk"] for item in whole["items"]] == [1001, 1002, 1003, 1000, 1004, 1005, 1006, 1007, 1008]
+    page = (await client.get("/v1/leaderboard?limit=2&offset=3")).json()
+    assert page["items"] == whole["items"][3:5]
+    around = (await client.get("/v1/leaderboard?around=1000&limit=3")).json()
+    assert [item["pk"] for item in around["items"]] == [1003, 1000, 1004]
+    assert (await client.get("/v1/leaderboard?offset=100")).json() == {"total": 9, "items": []}
+
+
+async def test_search(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/v1/influencers?search=INFLUENCER-1&limit=3")).json()
+    assert [item["pk"] for item in found["items"]] == [1000, 1001, 1002]
+    assert [item["pk"] for item in (await client.get("/v1/influencers?search=1004")).json()["items"]] == [1004]
+    assert (await client.get("/v1/influencers?search=nobody")).json() == {"total": 0, "items": []}
+
+
+async def test_stats(client: httpx.AsyncClient) -> None:
+    found = (await client.get("/v1/stats")).json()
+    assert found["influencers"] == 10
+    assert found["averageFollowerCount"] == FOLLOWERS.mean()
+    assert found["coverage"] == 0.9
+    assert found["freshnessSeconds"] == {"p50": 0.0, "p99": 0.0, "max": 0.0}
+    assert found["suspicious"] == {"suspicious": 0, "notSuspicious": 0, "unknown": 10}
+
+
+async def test_average_over_time(client: httpx.AsyncClient) -> None:
+    found = (await client.get(f"/v1/stats/series?from={NOW_S - 60}&step=1m")).json()
+    assert (found["time"], found["averageFollowerCount"]) == ([NOW_S], [pytest.approx(FOLLOWERS.mean())])
+    assert found["influencers"] == [9]
+
+
+async def test_health_readiness_metrics_and_documentation(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/healthz")).status_code == 200
+    away = await client.get("/readyz")
+    assert (away.status_code, away.json()["title"]) == (503, "The log is away")
+    assert "tidemark_stored_total" in (await client.get("/metrics")).text
+    schema = (await client.get("/openapi.json")).json()
+    assert schema["components"]["schemas"]["Influencer"]["properties"]["followerRatio"]
+    answers = schema["paths"]["/v1/influencers/{pk}"]["get"]["responses"]
+    assert answers["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Influencer")
+    assert (await client.get("/docs")).status_code == 200
+
+
+async def test_the_board_is_restored_from_the_store(tmp_path: Path) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        taken = batch(NOW_S)
+        at = (taken.observed_at_ms // 1_000).astype(np.uint32)
+        store.insert_usernames(taken.pk, taken.username, at)
+        store.insert_observations(taken.pk, at, taken.follower_count, taken.following_count)
+        board = Board(POPULATION)
+        restore(board, store)
+        latest = board.view.latest(1_003)
+        assert latest is not None
+        assert (latest.username, latest.follower_count, latest.rank) == ("influencer-1003", 200, 3)
+        assert board.view.latest(1_009) is None
+    finally:
+        store.close()
