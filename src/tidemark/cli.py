@@ -235,6 +235,15 @@ def bench_storage(influencers: int, minutes: int, as_json: bool) -> None:
     _measured("storage", as_json, lambda: measure(influencers, minutes))
 
 
+@bench.command("encoding")
+@_as_json
+def bench_encoding(as_json: bool) -> None:
+    """A batch on the log in one encoding and another: bytes and time."""
+    from tidemark.bench.encoding import measure
+
+    _measured("encoding", as_json, measure)
+
+
 @bench.command("board")
 @_as_json
 def bench_board(as_json: bool) -> None:

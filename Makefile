@@ -1,0 +1,37 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format lock clean
+
+BIN := .venv/bin
+ARGS ?=
+
+help: ## Show what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with the command tidemark (PYTHON=... names the interpreter)
+	@scripts/setup
+
+run: setup ## Start everything on this machine (ARGS="--api http://..." are its flags)
+	@exec $(BIN)/tidemark up $(ARGS)
+
+test: lint ## Check everything (ARGS="tests/poll -k name" picks tests)
+	$(BIN)/pytest $(ARGS)
+
+lint: setup ## Check format, lint, types, dependencies between modules
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/uv pip check --python $(BIN)/python
+
+format: setup ## Format the code, mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lock: setup ## Lock the packages anew from pyproject.toml (ARGS=--upgrade takes newer ones)
+	$(BIN)/uv pip compile pyproject.toml --group dev --output-file requirements.txt --quiet \
+		--universal --python-version 3.11 --fork-strategy fewest \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+
+clean: ## Remove what setup and the tools made; the data stays
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find src tests -type d -name __pycache__ -prune -exec rm -rf {} +
