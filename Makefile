@@ -8,7 +8,7 @@ help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the command tidemark (PYTHON=... names the interpreter)
-	@scripts/setup
+	@bash scripts/setup
 
 run: setup ## Start everything on this machine (ARGS="--api http://..." are its flags)
 	@exec $(BIN)/tidemark up $(ARGS)

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from tidemark import __version__
 from tidemark.config import Settings, load
 from tidemark.errors import TidemarkError
-from tidemark.process import FAILURE, USAGE, complain, run
+from tidemark.process import FAILURE, USAGE, complain, run, run_until_stopped
 
 _WATCH: Final = ("influencers", "interval")
 _LOG: Final = ("nats", "replicas", "log_hours", "log_gigabytes")
@@ -125,6 +125,37 @@ def serve(settings: Settings) -> None:
     from tidemark.serve.role import serve as role
 
     sys.exit(run(settings, "serve", lambda stop: role(settings, stop)))
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=int, default=3000, show_default=True, help="The port; 0 picks a free one.")
+@click.option("--influencers", default="1000000-1999999", show_default=True, help="The pks that exist, A-B.")
+@click.option("--seed", type=int, help="The same counts for the same calls, in each run with this seed.")
+@click.option("--max-rps", type=float, default=0.0, help="GETs answered in a second, at most; 0: no bound.")
+@click.option("--classify-seconds", type=float, default=10.0, show_default=True, help="A POST takes up to this.")
+@click.option("--classify-exact", is_flag=True, help="A POST takes all of --classify-seconds.")
+@click.option("--error-share", type=float, default=0.0, help="Of the GETs, 0 to 1: answered with status 500.")
+@click.option("--reset-share", type=float, default=0.0, help="Of the GETs: the connection is reset.")
+@click.option("--garbage-share", type=float, default=0.0, help="Of the GETs: answered with what is wrong.")
+@click.option("--chunked-share", type=float, default=0.0, help="Of the GETs: answered well, in chunks.")
+@click.option("--delay-ms", type=float, default=0.0, help="Added to each GET.")
+def simulate(influencers: str, seed: int | None, **options: Any) -> None:
+    """A stand-in for the Mockstagram API, with faults on request."""
+    from tidemark.population import Population
+    from tidemark.simulate import Faults, SimulateOptions
+    from tidemark.simulate import serve as role
+
+    faults = {name: options.pop(name) for name in tuple(options) if name.endswith("_share") or name == "delay_ms"}
+    try:
+        watched = Population.parse(influencers)
+        wanted = SimulateOptions(
+            first=watched.first, last=watched.last, seed=seed, faults=Faults(**faults, seed=seed), **options
+        )
+    except TidemarkError as error:
+        complain(error)
+        sys.exit(USAGE)
+    sys.exit(run_until_stopped(lambda stop: role(wanted, stop=stop, ready=lambda url: click.echo(f"ready {url}"))))
 
 
 @main.command()

@@ -29,12 +29,16 @@ CONFIG_FILE: Final = "tidemark.toml"
 
 def _listed(value: Any) -> Any:
     """`a,b` and one TOML string become a list."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
 
 
 def _api_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment or parts.username:
+    # It becomes part of each request.
+    sendable = url.isascii() and url.isprintable() and not set(url) & set(" @?#")
+    if parts.scheme != "http" or not parts.hostname or not sendable:
         raise ValueError(f"{url!r} is no API address; write it as http://host:port")
     if parts.port == 0:
         raise ValueError(f"{url!r} has port 0")
@@ -42,9 +46,18 @@ def _api_url(url: str) -> str:
 
 
 def _nats_url(url: str) -> str:
-    if urlsplit(url).scheme not in ("nats", "tls") or not urlsplit(url).hostname:
+    parts = urlsplit(url)
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.port == 0:
         raise ValueError(f"{url!r} is no NATS address; write it as nats://host:4222")
     return url
+
+
+def _interval(seconds: float) -> float:
+    if 0 < seconds < 1:
+        raise ValueError(
+            "observations are kept by the second: give 1 or more, or 0 for as fast as the API allows"
+        )
+    return seconds
 
 
 def _population(text: str) -> str:
@@ -66,22 +79,29 @@ Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 class Settings(BaseSettings):
     """Everything that can be set. Durations are seconds unless a name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDEMARK_", frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEMARK_", frozen=True, extra="forbid", env_ignore_empty=True
+    )
 
     # What to watch
     api: Annotated[Urls, AfterValidator(lambda urls: tuple(_api_url(url) for url in urls))] = Field(
-        (), description="A Mockstagram address, http://host:port; repeatable. `up` without it starts the stand-in."
+        (),
+        description="A Mockstagram address, http://host:port; repeatable. `up` without it starts the stand-in.",
     )
     influencers: Annotated[str, AfterValidator(_population)] = Field(
         "1000000-1999999", description="The pks to watch, A-B, both inclusive."
     )
-    interval: float = Field(
-        60, ge=0, le=86_400, description="Seconds between two observations of one influencer; 0: as fast as the API allows."
+    interval: Annotated[float, AfterValidator(_interval)] = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="Seconds between two observations of one influencer; 0: as fast as the API goes.",
     )
 
     # Where things are
     nats: Annotated[Urls, AfterValidator(lambda urls: tuple(_nats_url(url) for url in urls))] = Field(
-        (), description="A NATS address, nats://host:4222; repeatable. `up` without it starts a server on loopback."
+        (),
+        description="A NATS address, nats://host:4222; repeatable. `up` without it starts a server on loopback.",
     )
     replicas: int = Field(1, ge=1, le=5, description="Copies of the log in a NATS cluster; 3 for a fleet.")
     data: Path = Field(Path("tidemark-data"), description="The folder for everything that is kept.")
@@ -101,23 +121,45 @@ class Settings(BaseSettings):
         512, ge=1, le=16_384, description="The most requests in flight to one API address, from one poller."
     )
     max_rps: float = Field(
-        0, ge=0, le=10_000_000, description="Never ask the API for more than this many a second, all pollers of `up` together; 0: no bound."
+        0,
+        ge=0,
+        le=10_000_000,
+        description="Never ask the API for more than so many a second, all pollers of `up` together; 0: no bound.",
     )
-    request_deadline: float = Field(5, gt=0, le=300, description="Seconds after which a request counts as lost.")
+    request_deadline: float = Field(
+        5, gt=0, le=300, description="Seconds after which a request counts as lost."
+    )
+
+    # Who is suspicious
+    classify_concurrency: int = Field(
+        128, ge=0, le=4_096, description="Calls for a verdict in flight at once, for each classifier; 0: none."
+    )
+    classify_interval: float = Field(
+        86_400, ge=1, le=604_800, description="Seconds between two verdicts on one influencer."
+    )
+    classify_deadline: float = Field(
+        15, gt=0, le=300, description="Seconds after which a call for a verdict counts as lost."
+    )
 
     # How long to keep
-    log_hours: float = Field(48, gt=0, le=24 * 30, description="Hours that the log keeps batches for readers that are away.")
+    log_hours: float = Field(
+        48, gt=0, le=24 * 30, description="Hours that the log keeps batches for readers that are away."
+    )
     log_gigabytes: float = Field(24, gt=0, le=100_000, description="The most disk that the log takes.")
     raw_days: int = Field(30, ge=3, le=36_500, description="Days that single observations are kept.")
     hourly_days: int = Field(400, ge=3, le=36_500, description="Days that hourly figures are kept.")
     daily_days: int = Field(3_650, ge=3, le=36_500, description="Days that daily figures are kept.")
-    store_megabytes: int = Field(900, ge=256, le=1_000_000, description="The most memory that the embedded store takes.")
+    store_megabytes: int = Field(
+        900, ge=256, le=1_000_000, description="The most memory that the embedded store takes."
+    )
 
     # How to speak
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log lines for people or as JSON; auto: console."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged."
+    )
 
     @property
     def population(self) -> Population:
@@ -155,7 +197,7 @@ def load(**flags: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise CallerError(f"setting {name}: {first['msg'].removeprefix('Value error, ')}") from error
-    except ValueError as error:  # TOML that does not parse
+    except (OSError, ValueError) as error:  # no right to read it; TOML that does not parse
         raise CallerError(f"cannot read {named or CONFIG_FILE}: {error}") from error
 
 
@@ -163,4 +205,6 @@ def _refuse_unknown_variables() -> None:
     known = {f"TIDEMARK_{name.upper()}" for name in Settings.model_fields} | {"TIDEMARK_CONFIG"}
     for name in os.environ:
         if name.startswith("TIDEMARK_") and name not in known:
-            raise CallerError(f"the variable {name} is no setting of Tidemark; `tidemark up --help` lists them")
+            raise CallerError(
+                f"the variable {name} is no setting of Tidemark; `tidemark up --help` lists them"
+            )

@@ -1,10 +1,12 @@
 """What travels on the log?
 
-Two messages, both versioned and checked when they are read:
+Four messages, all checked when they are read; those in columns carry a version:
 
 - **Tick**: JSON, about 90 bytes: poll these pks now.
 - **Batch**: an Arrow IPC stream with one record batch, zstd-compressed: the observations of one tick in
   columns. docs/architecture.md shows the fields; docs/adr/0003 has the sizes that were measured.
+- **Turn**: JSON: classify these pks.
+- **Verdicts**: as a batch, but small: verdicts on some influencers of one turn.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemark.errors import LogError
+from tidemark.population import PK_MAX
 
 VERSION: Final = "1"
 COUNT_MAX: Final = 2**32 - 1
 """Counters are stored as UInt32; Instagram's largest account has 0.7 billion followers."""
 USERNAME_MAX_CHARACTERS: Final = 64
+TIME_MAX_MS: Final = 2**32 * 1_000
+"""Times are stored as DateTime, 32 bits of seconds: until 2106."""
 BATCH_MAX_ROWS: Final = 100_000
 """A batch of one shard holds about 1,000 rows; a larger one is not ours."""
 
@@ -56,10 +61,12 @@ class Tick(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises MessageError when `data` is not a tick."""
         try:
             tick = _TICK.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise MessageError(f"a message on the tick stream is not a tick: {error}") from error
-        if not 0 <= tick.first_pk <= tick.last_pk < tick.first_pk + BATCH_MAX_ROWS:
+        if not 0 <= tick.first_pk <= tick.last_pk < min(tick.first_pk + BATCH_MAX_ROWS, PK_MAX + 1):
             raise MessageError(f"a tick asks for the pks {tick.first_pk} to {tick.last_pk}")
+        if tick.shard < 0 or not 0 <= tick.due_ms < TIME_MAX_MS:
+            raise MessageError(f"a tick is for shard {tick.shard}, due at {tick.due_ms} ms")
         return tick
 
 
@@ -134,7 +141,9 @@ class Batch:
                 metadata: dict[bytes, bytes] = reader.schema.metadata or {}
                 version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
                 if version != VERSION:
-                    raise MessageError(f"a batch of version {version}; this Tidemark reads {VERSION}: update it")
+                    raise MessageError(
+                        f"a batch of version {version}; this Tidemark reads {VERSION}: update it"
+                    )
                 if not reader.schema.remove_metadata().equals(_SCHEMA):
                     raise MessageError("a batch has other columns than a batch of observations")
                 record = reader.read_next_batch()
@@ -154,9 +163,135 @@ class Batch:
         lengths = pc.min_max(pc.utf8_length(record.column(4))).as_py()
         if len(pk) and not 1 <= lengths["min"] <= lengths["max"] <= USERNAME_MAX_CHARACTERS:
             raise MessageError(f"a batch has usernames of {lengths['min']} to {lengths['max']} characters")
-        if len(pk) and not (0 < int(at.min()) and int(at.max()) < 2**32 * 1000):
+        if len(pk) and not (int(at.min()) > 0 and int(at.max()) < TIME_MAX_MS):
             raise MessageError("a batch has observation times outside 1970 to 2106")
         return cls(tick_id, pk, at, followers, followings, record.column(4))
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The order to classify the pks `first_pk` to `last_pk` (inclusive), each once in this turn.
+
+    Whoever has a verdict that carries this turn's `id`, or one of `since_ms` or later, is done already. So a
+    turn may be handed out any number of times, and the record of the verdicts says what is left of it.
+    """
+
+    shard: int
+    first_pk: int
+    last_pk: int
+    due_ms: int
+    """Unix milliseconds by the timetable: the same for every scheduler that issues this turn."""
+    since_ms: int
+    """Unix milliseconds. `due_ms`, or earlier where the turn is taken before it is due."""
+
+    @property
+    def id(self) -> str:
+        """The name of the turn, which its verdicts carry."""
+        return f"{self.first_pk}-{self.last_pk}@{self.due_ms}"
+
+    def encode(self) -> bytes:
+        """JSON."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Turn:
+        """Raises MessageError when `data` is not a turn."""
+        try:
+            turn = _TURN.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise MessageError(f"a message on the classification queue is not a turn: {error}") from error
+        if not 0 <= turn.first_pk <= turn.last_pk < min(turn.first_pk + BATCH_MAX_ROWS, PK_MAX + 1):
+            raise MessageError(f"a turn asks for the pks {turn.first_pk} to {turn.last_pk}")
+        if turn.shard < 0 or not all(0 <= at_ms < TIME_MAX_MS for at_ms in (turn.due_ms, turn.since_ms)):
+            raise MessageError(f"a turn is for shard {turn.shard}, due at {turn.due_ms} ms")
+        return turn
+
+
+_TURN = msgspec.json.Decoder(Turn)
+
+_VERDICT_SCHEMA = pa.schema(
+    [
+        pa.field("pk", pa.uint32(), nullable=False),
+        pa.field("suspicious", pa.bool_(), nullable=False),
+        pa.field("checked_at", pa.uint32(), nullable=False),
+        pa.field("took_ms", pa.uint32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdicts:
+    """Verdicts on some influencers of one turn, in columns of n rows."""
+
+    turn_id: str
+    """The id of the turn they belong to."""
+    classifier: str
+    """Which process gives them: the same in all that it gives."""
+    in_flight: int
+    """How many calls that process was waiting for when it gave these."""
+    pk: npt.NDArray[np.uint32]
+    """(n,), strictly increasing."""
+    suspicious: npt.NDArray[np.bool_]
+    checked_at: npt.NDArray[np.uint32]
+    """(n,), Unix seconds when the verdict came."""
+    took_ms: npt.NDArray[np.uint32]
+    """(n,), milliseconds that the API took for it."""
+
+    def __len__(self) -> int:
+        return len(self.pk)
+
+    def encode(self) -> bytes:
+        """An Arrow IPC stream; the schema's metadata carries what is not a column. About 700 bytes for ten rows."""
+        schema = _VERDICT_SCHEMA.with_metadata(
+            {
+                "tidemark.version": VERSION,
+                "tidemark.turn": self.turn_id,
+                "tidemark.classifier": self.classifier,
+                "tidemark.in_flight": str(self.in_flight),
+            }
+        )
+        bits = np.packbits(self.suspicious, bitorder="little")
+        columns = [self.pk, bits, self.checked_at, self.took_ms]
+        arrays = [
+            pa.Array.from_buffers(field.type, len(self), [None, pa.py_buffer(np.ascontiguousarray(column))])
+            for column, field in zip(columns, _VERDICT_SCHEMA, strict=True)
+        ]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        encoded: bytes = sink.getvalue().to_pybytes()
+        return encoded
+
+    @classmethod
+    def decode(cls, data: bytes) -> Verdicts:
+        """Raises MessageError when `data` is no sound message of verdicts of a version known here."""
+        try:
+            with pa.ipc.open_stream(data, options=_READ_OPTIONS) as reader:
+                metadata: dict[bytes, bytes] = reader.schema.metadata or {}
+                version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
+                if version != VERSION:
+                    raise MessageError(f"verdicts of version {version}; this Tidemark reads {VERSION}: update it")
+                if not reader.schema.remove_metadata().equals(_VERDICT_SCHEMA):
+                    raise MessageError("a message of verdicts has other columns than verdicts")
+                record = reader.read_next_batch()
+                record.validate(full=True)
+            turn_id, classifier = (metadata[b"tidemark." + name].decode() for name in (b"turn", b"classifier"))
+            in_flight = int(metadata[b"tidemark.in_flight"])
+        except MessageError:
+            raise
+        except (pa.ArrowException, OSError, StopIteration, KeyError, UnicodeDecodeError, ValueError) as error:
+            raise MessageError(f"a message on the verdict stream is not one of verdicts: {error}") from error
+        if any(column.null_count for column in record.columns):
+            raise MessageError("a message of verdicts has missing values")
+        pk, checked_at, took_ms = (_numpy(record.column(i)) for i in (0, 2, 3))
+        if len(pk) > BATCH_MAX_ROWS:
+            raise MessageError(f"a message of verdicts has {len(pk)} rows, more than {BATCH_MAX_ROWS}")
+        if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
+            raise MessageError("the pks of a message of verdicts do not increase")
+        if len(pk) and not int(checked_at.min()) > 0:
+            raise MessageError("a message of verdicts has times before 1970")
+        bits = np.frombuffer(record.column(1).buffers()[1] or b"", np.uint8)
+        suspicious = np.unpackbits(bits, count=len(pk), bitorder="little").astype(np.bool_)
+        return cls(turn_id, classifier, in_flight, pk, suspicious, checked_at, took_ms)
 
 
 def string_array(texts: Sequence[str]) -> pa.StringArray:

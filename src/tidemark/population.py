@@ -36,7 +36,9 @@ class Population:
                 f" give two whole numbers from 0 to {PK_MAX}, the smaller first"
             )
         if self.size > POPULATION_MAX_PKS:
-            raise CallerError(f"{self.size} influencers are more than the {POPULATION_MAX_PKS} one board holds")
+            raise CallerError(
+                f"{self.size} influencers are more than the {POPULATION_MAX_PKS} one board holds"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Population:

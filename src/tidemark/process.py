@@ -26,8 +26,23 @@ GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
 def run(settings: Settings, role: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
-    """Run `main(stop)` until it returns; SIGTERM and SIGINT set `stop`. Returns the exit status."""
+    """Run a role, with its log, its metrics and its note, as `run_until_stopped` does. Returns the exit status."""
     telemetry.configure_logging(settings, role)
+
+    async def observed(stop: asyncio.Event) -> None:
+        port = telemetry.start_metrics(settings)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        with telemetry.registered(settings, role, metrics=f"http://{host}:{port}/metrics"):
+            await main(stop)
+
+    return run_until_stopped(observed)
+
+
+def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run `main(stop)` until it returns; SIGTERM and SIGINT set `stop`. Returns the exit status.
+
+    A TidemarkError becomes one line on standard error.
+    """
 
     async def guarded() -> None:
         stop = asyncio.Event()
@@ -36,9 +51,7 @@ def run(settings: Settings, role: str, main: Callable[[asyncio.Event], Awaitable
             loop.add_signal_handler(number, stop.set)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
-        port = telemetry.start_metrics(settings)
-        with telemetry.registered(settings, role, metrics=f"http://{settings.host}:{port}/metrics"):
-            await main(stop)
+        await main(stop)
 
     try:
         uvloop.run(guarded())

@@ -37,6 +37,24 @@ TICK_DELAY = Histogram(
 )
 # Scheduler
 TICKS = Counter("tidemark_ticks_total", "Ticks put on the queue")
+TURNS = Counter("tidemark_turns_total", "Turns put on the queue of the classification")
+# Classifier
+CLASSIFYING = Gauge("tidemark_classifying", "Calls for a verdict that are in flight")
+CLASSIFIED = Counter("tidemark_verdicts_total", "Verdicts put on the log", ["suspicious"])
+CLASSIFY_SECONDS = Histogram(
+    "tidemark_classify_seconds",
+    "Seconds that a call for a verdict took",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 30),
+)
+CLASSIFY_FAILURES = Counter(
+    "tidemark_classify_failures_total", "Influencers that got no verdict for now, by reason", ["reason"]
+)
+CLASSIFY_BREAKER_OPEN = Gauge(
+    "tidemark_classify_breaker_open", "1 while an API address is asked for no verdicts", ["api"]
+)
+TURNS_HANDED_BACK = Counter(
+    "tidemark_turns_handed_back_total", "Turns of which something was left over, to be taken again later"
+)
 # Serve
 STORED = Counter("tidemark_stored_total", "Observations written to the store")
 DUPLICATES = Counter("tidemark_duplicates_total", "Observations that came again and were left out")
@@ -54,6 +72,14 @@ LAG_BATCHES = Gauge("tidemark_lag_batches", "Batches on the log that the store h
 COVERAGE = Gauge("tidemark_coverage_ratio", "Share of the watched influencers observed within the last interval")
 FRESHNESS = Gauge("tidemark_freshness_seconds", "Age of the latest observation over all influencers", ["quantile"])
 OBSERVED = Gauge("tidemark_influencers_observed", "Influencers observed at least once")
+CLASSIFIED_SHARE = Gauge(
+    "tidemark_classified_ratio", "Share of the watched influencers with a verdict of the last interval"
+)
+OLDEST_VERDICT = Gauge("tidemark_oldest_verdict_seconds", "Age of the oldest of everybody's latest verdicts")
+JUMPS = Counter(
+    "tidemark_jumps_total", "Sudden jumps of follower counts, by what came of them", ["outcome"]
+)
+VERDICT_ROWS = Counter("tidemark_verdicts_stored_total", "Verdicts written to the store")
 
 
 def configure_logging(settings: Settings, role: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import nats
@@ -25,13 +26,16 @@ from nats.js.errors import Error as JetStreamError
 from tidemark.config import Settings
 from tidemark.errors import LogError
 from tidemark.log import streams
-from tidemark.messages import Batch, Tick
+from tidemark.messages import Batch, MessageError, Tick, Turn, Verdicts
 
 CALL_DEADLINE_S: Final = 5.0
 CONNECT_DEADLINE_S: Final = 5.0
 RECONNECT_WAIT_S: Final = 0.5
 STREAM_IN_USE: Final = 10058
 """JetStream's error code for a stream that exists with another configuration."""
+NOT_THE_LAST: Final = 10071
+"""JetStream's error code for a subject that another wrote to meanwhile."""
+RECORD_FETCH_MESSAGES: Final = 512
 
 _FOREIGN = (nats.errors.Error, JetStreamError, OSError, asyncio.TimeoutError)
 
@@ -44,6 +48,11 @@ class Delivery:
 
     data: bytes
     message: Msg
+
+    @property
+    def times(self) -> int:
+        """How often it was handed out, this time included."""
+        return self.message.metadata.num_delivered or 1
 
     async def ack(self) -> None:
         """It is done. Lost acknowledgements are harmless: the message comes again and changes nothing."""
@@ -64,6 +73,16 @@ class Delivery:
         """It can never be done: hand it to nobody any more."""
         with _translated("terminate a message"):
             await self.message.term()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The verdicts on a shard, as the log has them."""
+
+    verdicts: list[Verdicts]
+    """In the order in which they were put there."""
+    last: int
+    """The sequence number of the latest of all; 0: there is none. Whoever adds to the record names it."""
 
 
 class _translated:
@@ -94,7 +113,7 @@ class Consumer:
         """Up to `count` messages; fewer, or none, when no more came within `wait_s`."""
         try:
             messages = await self._subscription.fetch(count, timeout=wait_s)
-        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+        except (TimeoutError, nats.errors.TimeoutError):
             return []
         except _FOREIGN as error:
             raise LogError(f"cannot read the log: {_said(error)}; is the NATS server up?") from error
@@ -114,7 +133,7 @@ class Log:
         self._settings = settings
         self._role = role
         self._servers = list(settings.nats) or ["nats://127.0.0.1:4222"]
-        self._shown = ", ".join(server.rpartition("@")[2] for server in self._servers)
+        self._shown = ", ".join(server.rpartition("@")[2].rpartition("/")[2] for server in self._servers)
         self._client: Client | None = None
 
     async def open(self) -> None:
@@ -122,14 +141,23 @@ class Log:
 
         Raises LogError when no server answers or takes the credentials: then call it again.
         """
-        if self._client is None:
+        if self._client is None or self._client.is_closed:
             self._client = await self._connected()
             self._jetstream = self._client.jetstream(timeout=CALL_DEADLINE_S)
-        for config in (streams.tick_stream(self._settings), streams.observation_stream(self._settings)):
-            await self._create_stream(config)
+        for stream in (
+            streams.tick_stream,
+            streams.observation_stream,
+            streams.turn_stream,
+            streams.verdict_stream,
+        ):
+            await self._create_stream(stream(self._settings))
 
     async def _connected(self) -> Client:
+        latest: Exception | None = None
+
         async def on_error(error: Exception) -> None:
+            nonlocal latest
+            latest = error
             logger.debug("nats", error=_said(error))
 
         async def on_disconnected() -> None:
@@ -150,13 +178,15 @@ class Log:
                     disconnected_cb=on_disconnected,
                     reconnected_cb=on_reconnected,
                 )
-        except nats.errors.AuthorizationError as error:
-            raise LogError(
-                f"NATS at {self._shown} refuses these credentials; give them as --nats nats://token@host:port"
-            ) from error
         except _FOREIGN as error:
+            # nats-py goes on trying until the time is up; what went wrong, it said to on_error.
+            said = _said(latest or error)
+            if "authorization violation" in said.lower():
+                raise LogError(
+                    f"NATS at {self._shown} refuses these credentials; give them as --nats nats://token@host:port"
+                ) from error
             raise LogError(
-                f"cannot reach NATS at {self._shown} ({_said(error)});"
+                f"cannot reach NATS at {self._shown} ({said});"
                 " start `nats-server -js` there, or name another with --nats"
             ) from error
 
@@ -176,6 +206,69 @@ class Log:
     async def publish_batch(self, shard: int, batch: Batch) -> None:
         """Put a batch on the log. When this returns, it is on the server's disk."""
         await self._publish(streams.observation_subject(shard), batch.encode(), batch.tick_id)
+
+    async def publish_turn(self, turn: Turn) -> None:
+        """Put a turn on the queue of classifications; a repeated one is dropped by the server."""
+        # A turn that is taken early is not the same as the one that is due: the latter takes what is left.
+        early = "" if turn.since_ms == turn.due_ms else "early "
+        await self._publish(streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}")
+
+    async def publish_jump(self, turn: Turn, day: int) -> None:
+        """Put the turn of one influencer on the queue; dropped by the server if there was one that day."""
+        pk = turn.first_pk
+        await self._publish(streams.jump_subject(pk), turn.encode(), f"jump {pk}@{day}")
+
+    async def publish_verdicts(self, shard: int, verdicts: Verdicts, last: int) -> int | None:
+        """Add to the record of a shard, as it is known up to `last`; returns the new `last`.
+
+        None when somebody else added to it meanwhile, or an earlier call of this one did whose answer was
+        lost: then nothing was added, and the record is to be read again.
+        """
+        subject = streams.verdict_subject(shard)
+        with _translated(f"publish on {subject}"):
+            try:
+                added = await self._jetstream.publish(
+                    subject,
+                    verdicts.encode(),
+                    timeout=CALL_DEADLINE_S,
+                    headers={"Nats-Expected-Last-Subject-Sequence": str(last)},
+                )
+            except APIError as error:
+                if error.err_code == NOT_THE_LAST:
+                    return None
+                raise
+        return added.seq
+
+    async def record(self, shard: int, since_ms: int) -> Record:
+        """The verdicts on a shard that were put on the log since `since_ms` (Unix milliseconds)."""
+        subject = streams.verdict_subject(shard)
+        config = streams.record_consumer(shard, datetime.fromtimestamp(since_ms / 1_000, UTC))
+        with _translated(f"read {subject}"):
+            try:
+                last = (await self._jetstream.get_last_msg(streams.VERDICTS, subject)).seq or 0
+            except NotFoundError:
+                return Record([], 0)
+            subscription = await self._jetstream.pull_subscribe(subject, stream=streams.VERDICTS, config=config)
+            info = await subscription.consumer_info()
+            verdicts = []
+            waiting = info.num_pending or 0
+            while waiting:
+                messages = await subscription.fetch(min(waiting, RECORD_FETCH_MESSAGES), timeout=CALL_DEADLINE_S)
+                waiting -= len(messages)
+                for message in messages:
+                    last = max(last, message.metadata.sequence.stream)
+                    with suppress(MessageError):  # the stores say so
+                        verdicts.append(Verdicts.decode(message.data))
+            await self._jetstream.delete_consumer(streams.VERDICTS, info.name)
+            await subscription.unsubscribe()
+        return Record(verdicts, last)
+
+    async def shards_with_verdicts(self) -> set[int]:
+        """The shards that the record knows of."""
+        with _translated("look at the verdicts"):
+            info = await self._jetstream.stream_info(streams.VERDICTS, streams.VERDICT_SUBJECTS)
+        shards = (subject.rpartition(".")[2] for subject in info.state.subjects or {})
+        return {int(shard) for shard in shards if shard.isdecimal()}
 
     async def _publish(self, subject: str, data: bytes, message_id: str) -> None:
         # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).
@@ -197,6 +290,14 @@ class Log:
         """The consumer of one store."""
         return await self._consume(streams.OBSERVATIONS, streams.store_consumer(store_id))
 
+    async def consume_turns(self) -> Consumer:
+        """The classifiers' common consumer."""
+        return await self._consume(streams.CLASSIFICATIONS, streams.classifier_consumer())
+
+    async def consume_verdicts(self, store_id: str) -> Consumer:
+        """The consumer of the verdicts for one store."""
+        return await self._consume(streams.VERDICTS, streams.verdict_consumer(store_id))
+
     async def _consume(self, stream: str, config: ConsumerConfig) -> Consumer:
         name = config.durable_name
         assert name is not None
@@ -213,10 +314,8 @@ class Log:
         """Flush what is buffered and disconnect."""
         if self._client is None:
             return
-        try:
+        with suppress(*_FOREIGN):  # NATS is gone; what it did not acknowledge, the caller knows
             await asyncio.wait_for(self._client.flush(1), 2)
-        except _FOREIGN:
-            pass  # NATS is gone; what it did not acknowledge, the caller knows
         await self._client.close()
 
 

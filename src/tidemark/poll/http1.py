@@ -69,7 +69,8 @@ class ResponseParser:
 
         Raises ProtocolError when it is no HTTP/1.1 response, or a head or body is out of bounds.
         """
-        self._taken = taken = []
+        taken: list[Response] = []
+        self._taken = taken
         self.pending_bytes += len(data)
         try:
             self._feed_data(data)

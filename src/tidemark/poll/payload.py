@@ -43,9 +43,11 @@ def parse(body: bytes, pk: int) -> Answer | str:
 
 
 def _reason(message: str) -> str:
-    if message.startswith(("Expected `int` >=", "Expected `int` <=", "Expected `str` of length", "Integer value out")):
+    if message.startswith(
+        ("Expected `int` >=", "Expected `int` <=", "Expected `str` of length", "Integer value out")
+    ):
         return "range"
-    if message.startswith("Expected `int`, got `float`"):
+    if message.startswith(("Expected `int`, got `float`", "Number out of range")):
         return "range"
     return "fields" if "$." in message or "missing required field" in message else "json"
 
@@ -60,7 +62,11 @@ class Columns:
         """Unix seconds when the answer came."""
 
     def take(
-        self, positions: Sequence[int], bodies: Sequence[bytes | None], times: Sequence[float], refused: Counter[str]
+        self,
+        positions: Sequence[int],
+        bodies: Sequence[bytes | None],
+        times: Sequence[float],
+        refused: Counter[str],
     ) -> list[int]:
         """Check the bodies (by position; None: no answer) and keep the sound ones; returns the others' positions."""
         first_pk, answers, kept_times = self._first_pk, self._answers, self._times

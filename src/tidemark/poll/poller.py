@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -35,6 +36,8 @@ ATTEMPTS: Final = 3
 """How often an influencer is asked for one tick."""
 TICK_WAIT_S: Final = 2.0
 """How long one look for a tick lasts."""
+ROOM_LOOK_S: Final = 0.005
+"""How often the requests that wait are counted, while there are too many."""
 LOG_RETRY_S: Final = 1.0
 PUBLISH_PATIENCE_S: Final = 60.0
 """How long a batch waits for a log that is away before its tick is handed back."""
@@ -84,7 +87,11 @@ class _Poller:
                 consumer = None
                 await wait(stop, LOG_RETRY_S)
         if self._work:
-            await asyncio.wait(self._work, timeout=STOP_PATIENCE_S)
+            _, late = await asyncio.wait(self._work, timeout=STOP_PATIENCE_S)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     async def _has_room(self, stop: asyncio.Event) -> bool:
         """Wait until another tick would find an API to ask and connections that run out of work."""
@@ -92,15 +99,14 @@ class _Poller:
         while not stop.is_set():
             if not pool.reachable.is_set():
                 await wait(stop, 0.1)
-            elif len(self._work) < TICKS_IN_WORK_MAX and len(pool.queue) < max(REQUESTS_WAITING_MIN, 2 * pool.allowed):
+                continue
+            waiting_max = max(REQUESTS_WAITING_MIN, 2 * pool.allowed)
+            if len(self._work) < TICKS_IN_WORK_MAX and len(pool.queue) < waiting_max:
                 return True
-            else:
-                self._room.clear()
-                try:
-                    async with asyncio.timeout(0.005):
-                        await self._room.wait()
-                except TimeoutError:
-                    pass
+            self._room.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ROOM_LOOK_S):
+                    await self._room.wait()
         return False
 
     async def _answer(self, delivery: Delivery) -> None:
@@ -121,6 +127,10 @@ class _Poller:
             await delivery.ack()
             telemetry.OBSERVATIONS.inc(len(batch))
             telemetry.TICK_DELAY.observe(max(0.0, time.time() - tick.due_ms / 1_000))
+        except asyncio.CancelledError:
+            with suppress(LogError):
+                await delivery.again(0)
+            raise
         finally:
             heartbeat.cancel()
             self._room.set()
@@ -182,7 +192,7 @@ class _Poller:
 async def _keep_alive(delivery: Delivery) -> None:
     while True:
         await asyncio.sleep(streams.TICK_ACK_WAIT_S / 3)
-        try:
+        with suppress(
+            LogError
+        ):  # reconnecting; if it lasts, another gets the tick and the log drops one batch
             await delivery.in_progress()
-        except LogError:
-            pass  # reconnecting; if it lasts, another poller gets the tick and the log drops one batch

@@ -49,6 +49,8 @@ class Round:
         self.repeated: set[int] = set()
         """Positions sent again because the API had closed the idle connection they were first sent on."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not asked:
+            self.finish()
 
     def fail(self, position: int, reason: str) -> None:
         """This one has no answer, and will have none in this round."""
@@ -187,8 +189,11 @@ class Address:
         self.answered = 0
         self.waited_s = 0.0
         """The sum of the seconds from request to answer."""
+        self._refused = 0
+        """Answers that say that the API cannot; they are among `answered` and among `_failed`."""
         self._failed = 0
-        self._saturated = False
+        self._short = False
+        """Whether a connection had room and found too few requests waiting, or no allowance for them."""
 
     # -- what the connections say ---------------------------------------------------------------
 
@@ -211,6 +216,7 @@ class Address:
         """An answer came that is none; 5xx and 429 say that the API cannot."""
         if status >= 500 or status == 429:
             self.failed(1)
+            self._refused += 1
             self.overloaded = True
 
     def recover(self, now: float) -> None:
@@ -244,12 +250,12 @@ class Address:
         free = self.allowed - self.in_flight
         if free < room:
             room = free
-            if queue:
-                self._saturated = True
         if pool.tokens < room:
             room = int(pool.tokens)
+            self._short = True
         if len(queue) < room:
             room = len(queue)
+            self._short = True
         if room <= 0:
             if not sent:
                 self._idle.append(connection)
@@ -278,21 +284,24 @@ class Address:
             connection.used_at = now
             self.fill(connection, now)
         free = self.allowed - self.in_flight - len(self._opening) * self._pipeline
-        missing = -(-min(free, len(queue)) // self._pipeline) - len(self._idle)
-        missing = min(missing, -(-self.allowed // self._pipeline) - len(self._connections) - len(self._opening))
+        waiting = int(min(len(queue), self.pool.tokens))
+        missing = -(-min(free, waiting) // self._pipeline) - len(self._idle)
+        missing = min(
+            missing, -(-self.allowed // self._pipeline) - len(self._connections) - len(self._opening)
+        )
         for _ in range(missing):
             task = asyncio.ensure_future(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
     async def _open(self) -> None:
+        connection = Connection(self)
         try:
             async with asyncio.timeout(self._deadline_s):
-                await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self), self._host, self._port
-                )
-        except (OSError, TimeoutError) as error:
+                await asyncio.get_running_loop().create_connection(lambda: connection, self._host, self._port)
+        except (OSError, ValueError, TimeoutError) as error:  # ValueError: a host that cannot be looked up
             logger.debug("cannot connect to the API", api=self.api, error=str(error))
+            connection.connection_lost(None)  # the loop does not say so when the time was up as it opened
             self.failed(1)
             self.pool.dispatch()
 
@@ -306,16 +315,19 @@ class Address:
                     connection.abandon("timeout")
             elif now - connection.used_at > IDLE_SECONDS:
                 connection.close()
-        self._limit.update(now, self.answered, self._failed, seconds, self._saturated)
+        # That it is full now, and was never short of work since the last sweep, shows that the limit held it back.
+        full = bool(self.pool.queue) and self.in_flight >= self.allowed and self._breaker.closed
+        good = self.answered - self._refused
+        self._limit.update(now, good, self._failed, seconds, saturated=full and not self._short)
         self._allow(now)
         telemetry.ANSWERS.labels(self.api).inc(self.answered)
         telemetry.IN_FLIGHT_LIMIT.labels(self.api).set(self.allowed)
         telemetry.BREAKER_OPEN.labels(self.api).set(not self._breaker.closed)
         if self.answered:
             telemetry.LATENCY.labels(self.api).set(self.waited_s / self.answered)
-        self.answered = self._failed = 0
+        self.answered = self._refused = self._failed = 0
         self.waited_s = 0.0
-        self._saturated = False
+        self._short = False
 
     def _allow(self, now: float) -> None:
         if self._breaker.closed:
@@ -346,6 +358,7 @@ class Pool:
         self.reachable = asyncio.Event()
         """Set while at least one address may be asked."""
         self.reachable.set()
+        self._closed = False
         self._turn = 0
         self._sweeper = asyncio.ensure_future(self._sweep())
         self._refiller = asyncio.ensure_future(self._refill()) if settings.max_rps else None
@@ -363,14 +376,18 @@ class Pool:
         return round_
 
     def dispatch(self) -> None:
-        """Send what may be sent; where no address may be asked, the waiting requests fail at once."""
+        """Send what may be sent; where no address may be asked, the waiting requests fail at once.
+
+        So every round ends: a request that waits has an address that may be asked, one that was sent has
+        a deadline, and a connection that is lost gives back what it carried.
+        """
         addresses = self.addresses
         self._turn = (self._turn + 1) % len(addresses)
         for address in addresses[self._turn :] + addresses[: self._turn]:
-            if not self.queue:
+            if not self.queue or self._closed:
                 break
             address.spread()
-        if any(address.allowed for address in addresses):
+        if any(address.allowed for address in addresses) and not self._closed:
             self.reachable.set()
         else:
             self.reachable.clear()
@@ -384,10 +401,13 @@ class Pool:
             await asyncio.sleep(SWEEP_SECONDS)
             now = monotonic()
             self.wall_offset_s = time() - now
-            for address in self.addresses:
-                address.sweep(now, now - before)
+            try:
+                for address in self.addresses:
+                    address.sweep(now, now - before)
+                self.dispatch()
+            except Exception as error:  # without sweeps no request has a deadline, and its tick never ends
+                logger.error("a sweep failed", error=str(error), exc_info=error)
             before = now
-            self.dispatch()
 
     async def _refill(self) -> None:
         while True:
@@ -397,9 +417,11 @@ class Pool:
                 self.dispatch()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what was not answered has failed."""
+        self._closed = True
         self._sweeper.cancel()
         if self._refiller:
             self._refiller.cancel()
         for address in self.addresses:
             await address.close()
+        self.dispatch()

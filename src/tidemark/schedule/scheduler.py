@@ -1,10 +1,10 @@
-"""Who puts the ticks on the log? Any number of schedulers: they arrive at the same ticks."""
+"""Who puts ticks and turns on the log? Any number of schedulers: they arrive at the same ones."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import structlog
@@ -13,37 +13,66 @@ from tidemark import telemetry
 from tidemark.config import Settings
 from tidemark.errors import LogError
 from tidemark.log.client import Log, connect
-from tidemark.messages import Tick
+from tidemark.messages import Tick, Turn
 from tidemark.process import wait
 from tidemark.schedule.timetable import RoundRobin, Timetable
+from tidemark.schedule.turns import turns, turns_at_start
 
 LOOK_SECONDS: Final = 0.1
 """With `--interval 0`: how often the tick queue is filled up."""
 SLEEP_MAX_SECONDS: Final = 1.0
 """A clock that is set while we sleep is noticed within this."""
 AT_ONCE_MAX: Final = 64
-"""Ticks that are published side by side."""
+"""Messages that are published side by side."""
 RETRY_SECONDS: Final = 1.0
 
 logger = structlog.get_logger("tidemark.schedule")
 
 
 async def schedule(settings: Settings, stop: asyncio.Event) -> None:
-    """Publish ticks until `stop`. What cannot be published is skipped, not queued: the next comes anyway."""
+    """Publish ticks and turns until `stop`."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_schedule_ticks(settings, stop))
+        group.create_task(_schedule_turns(settings, stop))
+
+
+async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
+    """What cannot be published is skipped, not queued: the next comes anyway."""
     async with connect(settings, "schedule") as log:
         while not stop.is_set():
             try:
                 await log.open()
                 await log.consume_ticks()
-                await (_timed(settings, log, stop) if settings.interval else _untimed(settings, log, stop))
+                if settings.interval:
+                    timetable = Timetable(settings.population, round(settings.interval * 1_000))
+                    await _timed(timetable, _now_ms(), lambda ticks: _publish(log, ticks), stop)
+                else:
+                    await _untimed(settings, log, stop)
             except LogError as error:
                 logger.warning("ticks are skipped", error=str(error))
                 await wait(stop, RETRY_SECONDS)
 
 
-async def _timed(settings: Settings, log: Log, stop: asyncio.Event) -> None:
-    timetable = Timetable(settings.population, round(settings.interval * 1_000))
-    until_ms = _now_ms()
+async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
+    """The turns of the classification. After each failure from the start: the log drops what it has seen."""
+    timetable = Timetable(settings.population, round(settings.classify_interval * 1_000))
+    async with connect(settings, "schedule turns") as log:
+        while not stop.is_set():
+            try:
+                await log.open()
+                now_ms = _now_ms()
+                classified = await log.shards_with_verdicts()
+                await _publish_turns(log, turns_at_start(timetable, now_ms, classified))
+                await _timed(timetable, now_ms, lambda ticks: _publish_turns(log, turns(ticks)), stop)
+            except LogError as error:
+                logger.warning("turns of the classification wait", error=str(error))
+                await wait(stop, RETRY_SECONDS)
+
+
+async def _timed(
+    timetable: Timetable, until_ms: int, issue: Callable[[list[Tick]], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Issue what the timetable has due after `until_ms`, when it is due."""
     while not stop.is_set():
         pause_s = (timetable.next_due_ms(until_ms) - _now_ms()) / 1_000
         if pause_s > 0 and await wait(stop, min(pause_s, SLEEP_MAX_SECONDS)):
@@ -51,7 +80,7 @@ async def _timed(settings: Settings, log: Log, stop: asyncio.Event) -> None:
         now_ms = _now_ms()
         ticks = timetable.due(until_ms, now_ms)
         until_ms = now_ms  # also when the clock stepped back: the log drops ticks it has seen
-        await _publish(log, ticks)
+        await issue(ticks)
 
 
 async def _untimed(settings: Settings, log: Log, stop: asyncio.Event) -> None:
@@ -68,6 +97,13 @@ async def _publish(log: Log, ticks: Sequence[Tick]) -> None:
             if isinstance(result, BaseException):
                 raise result
         telemetry.TICKS.inc(len(chunk))
+
+
+async def _publish_turns(log: Log, wanted: Sequence[Turn]) -> None:
+    """One after another: their order is that in which they are taken."""
+    for turn in wanted:
+        await log.publish_turn(turn)
+        telemetry.TURNS.inc()
 
 
 def _now_ms() -> int:

@@ -27,7 +27,7 @@ from tidemark.store import dsn as addresses
 from tidemark.store import sql
 from tidemark.store.handle import Handle, Parameters
 from tidemark.store.lock import FolderLock
-from tidemark.store.native import encode_block
+from tidemark.store.native import Columns, encode_block
 from tidemark.store.periods import Mark, Periods, RolledStep
 from tidemark.store.retention import Retention
 from tidemark.store.series import (
@@ -68,7 +68,9 @@ class Sizes:
 class Store:
     """The open store. `Store.open` makes one; `close` gives back its folder."""
 
-    def __init__(self, target: addresses.Embedded | addresses.Server, memory_bytes: int, readers: int) -> None:
+    def __init__(
+        self, target: addresses.Embedded | addresses.Server, memory_bytes: int, readers: int
+    ) -> None:
         self._target = target
         self._resources = ExitStack()
         self._closed = False
@@ -177,13 +179,13 @@ class Store:
         """
         if not len(pk):
             return
-        rows = {
+        rows: Columns = {
             "pk": ("UInt32", pk),
             "observed_at": ("DateTime('UTC')", observed_at),
             "follower_count": ("UInt32", follower_count),
             "following_count": ("UInt32", following_count),
         }
-        block = encode_block(rows)
+        block = [encode_block(rows)]
         with self.periods.inserting(pk, observed_at) as marks:
             self._write_marks(marks, cleared=False)
             self._writer.insert("observations", list(rows), block, "Native")
@@ -235,7 +237,11 @@ class Store:
         if not marks:
             return
         # Keeps the version: rows computed after a restart must be newer, even if the clock is set back.
-        progress = {"step": "1h", "closed_until": self.periods.closed_until_s("1h"), "at": self.next_version()}
+        progress = {
+            "step": "1h",
+            "closed_until": self.periods.closed_until_s("1h"),
+            "at": self.next_version(),
+        }
         self.execute("set_progress", progress)
         self._write_marks(marks, cleared=True)
         self.periods.clear(marks)
@@ -243,14 +249,14 @@ class Store:
     def _write_marks(self, marks: Sequence[Mark], *, cleared: bool) -> None:
         if not marks:
             return
-        columns = {
+        columns: Columns = {
             "id": ("UInt64", np.array([mark.id for mark in marks], np.uint64)),
             "hour": ("DateTime('UTC')", np.array([mark.hour_s for mark in marks], np.uint32)),
             "first_pk": ("UInt32", np.array([mark.first_pk for mark in marks], np.uint32)),
             "last_pk": ("UInt32", np.array([mark.last_pk for mark in marks], np.uint32)),
             "cleared": ("UInt8", np.full(len(marks), cleared, np.uint8)),
         }
-        self._writer.insert("rollup_marks", list(columns), encode_block(columns), "Native")
+        self._writer.insert("rollup_marks", list(columns), [encode_block(columns)], "Native")
 
     def next_version(self) -> str:
         """A moment for closed_at, as ClickHouse reads it: now, but later than any before, whatever the clock does."""
@@ -338,7 +344,7 @@ class Store:
         raise _too_many(step, limit)
 
     def _series(self, pk: int, wanted: Range, limit: int) -> Series:
-        parameters = {"pk": pk, "from": wanted.from_s, "to": wanted.to_s, "limit": limit}
+        parameters: dict[str, Any] = {"pk": pk, "from": wanted.from_s, "to": wanted.to_s, "limit": limit}
         if wanted.step == "1h" or wanted.step == "1d":
             closed_until_s, reopened = self.periods.state_of(pk, wanted.step)
             parameters |= {"closed_until": closed_until_s, "reopened": reopened}
@@ -348,8 +354,14 @@ class Store:
         if wanted.step != "raw":
             rolled = Rolled(**{name: found[name] for name in Rolled.__dataclass_fields__})
         return Series(
-            wanted.step, wanted.from_s, wanted.to_s, found["time"], followers, followings,
-            ratio(followers, followings), rolled,
+            wanted.step,
+            wanted.from_s,
+            wanted.to_s,
+            found["time"],
+            followers,
+            followings,
+            ratio(followers, followings),
+            rolled,
         )
 
     def average_series(
@@ -395,7 +407,9 @@ def _attempts(ranges: list[Range]) -> Iterator[tuple[Range, bool]]:
 
 
 def _too_many(step: str, limit: int) -> CallerError:
-    return CallerError(f"step {step} has more than {limit} points there: ask for a shorter time or a coarser step")
+    return CallerError(
+        f"step {step} has more than {limit} points there: ask for a shorter time or a coarser step"
+    )
 
 
 def _arrays(table: pa.Table) -> dict[str, npt.NDArray[Any]]:

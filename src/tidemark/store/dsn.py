@@ -63,7 +63,9 @@ def _embedded(dsn: str, path: str) -> Embedded:
             f"the store address {dsn!r} has no absolute path: write chdb:///path, with three slashes"
         )
     if "?" in path or "\0" in path:
-        raise CallerError(f"the store address {dsn!r} has a character that no store's folder may have: rename it")
+        raise CallerError(
+            f"the store address {dsn!r} has a character that no store's folder may have: rename it"
+        )
     return Embedded(Path(path))
 
 

@@ -6,10 +6,9 @@ blocks go in as they are. A `Handle` serves one call at a time.
 
 from __future__ import annotations
 
-import io
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -113,11 +112,13 @@ class Handle:
         with self._translated():
             return pa.ipc.open_stream(answer).read_all()
 
-    def insert(self, table: str, columns: Sequence[str], block: bytes | Iterator[bytes], form: str) -> None:
-        """Insert what is written already in one of ClickHouse's formats."""
+    def insert(self, table: str, columns: Sequence[str], pieces: Iterable[bytes], form: str) -> None:
+        """Insert what is written already in one of ClickHouse's formats, in one statement."""
+        # A generator, because clickhouse-connect repeats a request whose body is bytes when a server closes
+        # the connection; the rows may be stored by then, and would be stored twice.
+        block = (piece for piece in pieces)
         with self._calling() as client:
-            # typed for generators, takes any iterator
-            client.raw_insert(table, columns, block, fmt=form)  # type: ignore[arg-type]
+            client.raw_insert(table, columns, block, fmt=form)
 
     def close(self) -> None:
         """Wait for the call under way and let go. May be called again."""
@@ -141,7 +142,9 @@ class Handle:
         except ClickHouseError as error:
             raise StoreError(self._told(error)) from error
         except (OSError, pa.ArrowException) as error:  # the temporary file of an insert, a broken answer
-            raise StoreError(f"the store {self._target} failed: {_line(error)}; see to it and try again") from error
+            raise StoreError(
+                f"the store {self._target} failed: {_line(error)}; see to it and try again"
+            ) from error
 
     def _told(self, error: ClickHouseError) -> str:
         code = error.code if isinstance(error, DatabaseError) else None

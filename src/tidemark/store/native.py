@@ -10,7 +10,7 @@ Format: https://clickhouse.com/docs/interfaces/formats/Native
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,12 @@ DTYPES: Final = {"UInt8": "<u1", "UInt32": "<u4", "UInt64": "<u8", "DateTime('UT
 """The types that are written so, and what they are in memory."""
 
 
-def encode_block(columns: Mapping[str, tuple[str, npt.NDArray[np.generic]]]) -> bytes:
-    """A block of columns: name -> (a type of DTYPES, values (n,) of just that dtype)."""
+Columns = Mapping[str, tuple[str, npt.NDArray[Any]]]
+"""Name -> (a type of DTYPES, values (n,) of just that dtype)."""
+
+
+def encode_block(columns: Columns) -> bytes:
+    """A block of columns of one length."""
     lengths = {len(values) for _, values in columns.values()}
     if len(lengths) != 1:
         raise ValueError(f"columns of {sorted(lengths)} rows make no block")

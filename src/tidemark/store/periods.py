@@ -79,9 +79,7 @@ class Periods:
             with self._lock:
                 del self._under_way[number]
 
-    def _new_marks(
-        self, pk: npt.NDArray[np.uint32], observed_at: npt.NDArray[np.uint32]
-    ) -> tuple[Mark, ...]:
+    def _new_marks(self, pk: npt.NDArray[np.uint32], observed_at: npt.NDArray[np.uint32]) -> tuple[Mark, ...]:
         late = observed_at < self._late_before_s
         late_pk = pk[late]
         cell = (observed_at[late] // HOUR_S).astype(np.int64) << 32 | late_pk // MARK_SPAN_PKS
@@ -119,7 +117,9 @@ class Periods:
             unsettled = frozenset[int]().union(*(ids for _, ids in self._under_way.values()))
             closed_until_s = self._closed_until_s["1h"]
             return [
-                mark for mark in self._marks.values() if mark.id not in unsettled and mark.hour_s < closed_until_s
+                mark
+                for mark in self._marks.values()
+                if mark.id not in unsettled and mark.hour_s < closed_until_s
             ]
 
     def clear(self, marks: Iterable[Mark]) -> None:

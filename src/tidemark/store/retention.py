@@ -39,7 +39,9 @@ class Retention:
         for name, days in (("raw", self.raw_days), ("hourly", self.hourly_days), ("daily", self.daily_days)):
             if days != FOREVER and days < RAW_MIN_DAYS:
                 raise CallerError(f"{name} rows must be kept for {RAW_MIN_DAYS} days at least, not {days}")
-        if not _no_longer(self.raw_days, self.hourly_days) or not _no_longer(self.hourly_days, self.daily_days):
+        if not _no_longer(self.raw_days, self.hourly_days) or not _no_longer(
+            self.hourly_days, self.daily_days
+        ):
             raise CallerError(
                 f"finer rows cannot be kept for longer than coarser ones: raw {self.raw_days}, hourly"
                 f" {self.hourly_days} and daily {self.daily_days} days must not fall"

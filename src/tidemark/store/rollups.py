@@ -1,7 +1,7 @@
 """When is an hour or a day closed, and how?
 
-The store's own time decides, not the clock: an hour is over when an observation came that is later than
-its end and a grace. So a sink that is far behind closes nothing too early, and a store that gets no
+The store's own time decides: an hour is over when an observation came that is later than its end and a
+grace. So a sink that is far behind closes nothing too early, and a store that gets no
 observations any more keeps its last hour open, which is exact too, only read from the raw rows.
 
 `Rollups.run` is called once a minute or so. Whatever interrupts it: it repeats what it had not written down
@@ -11,6 +11,7 @@ as done, and repeating changes nothing, because the newest of two rows for the s
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,8 +23,11 @@ GRACE_S: Final = 180
 """How long after its end an hour stays open: batches of the dead are delivered again within a minute."""
 RANGE_PKS: Final = 65_536
 """Pks that are computed at once: some tens of MB for the states, not 1.6 GB for a million."""
-HOURS_MAX: Final = 24
-"""Hours that one run closes at most, so that it ends in a minute or two even after a long time away."""
+HOURS_MAX: Final = 2
+DAYS_MAX: Final = 1
+MARKS_MAX: Final = 32
+"""What one run does at most: it ends within half a minute, so that nobody waits long for it to stop. A
+store that is behind still closes 120 hours in an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,13 @@ class Rollups:
         self._running = threading.Lock()
 
     def run(self) -> Run:
-        """Take in what came late, then close what is over. Blocks; about 5 s for an hour of a million influencers.
+        """Take in what came late, then close what is over, a bounded part of it. Blocks.
 
-        Raises StoreError; what was done until then is kept, and the next run does the rest.
+        About 10 s of one core for an hour of a million influencers. Raises StoreError; what was done until
+        then is kept, and the next run does the rest.
         """
         with self._running:
-            marks = self._store.periods.settled_marks()
+            marks = self._store.periods.settled_marks()[:MARKS_MAX]
             days_were_closed_until_s = self._store.periods.closed_until_s("1d")
             # The hours of what is too old now have lost some of their raw rows: they stay as they are.
             fresh = [mark for mark in marks if mark.hour_s >= self._store.kept().raw_since_s]
@@ -85,7 +90,9 @@ class Rollups:
 
     def _close_hours(self) -> list[int]:
         store = self._store
-        until_s = over_until(store.max_observed_at() or 0, self._grace_s)
+        # A poller whose clock is ahead must not close hours that others still write to.
+        newest_s = min(store.max_observed_at() or 0, int(time.time()))
+        until_s = over_until(newest_s, self._grace_s)
         # First of all: from here on an insert into these hours counts as late and leaves its mark.
         if until_s <= store.periods.closed_until_s("1h") or not store.periods.begin_close(until_s):
             return []
@@ -105,7 +112,7 @@ class Rollups:
     def _close_days(self) -> list[int]:
         store = self._store
         first_s = store.periods.closed_until_s("1d") or store.kept().first_s // DAY_S * DAY_S
-        days = days_due(first_s, store.periods.closed_until_s("1h"))
+        days = days_due(first_s, store.periods.closed_until_s("1h"))[:DAYS_MAX]
         for day_s in days:
             self._compute_day(day_s, self._ranges)
             store.set_closed("1d", day_s + DAY_S)
@@ -117,7 +124,9 @@ class Rollups:
 
     def _compute_days(self, marks: list[Mark]) -> None:
         for day_s in sorted({mark.hour_s // DAY_S * DAY_S for mark in marks}):
-            ranges = {(mark.first_pk, mark.last_pk) for mark in marks if mark.hour_s // DAY_S * DAY_S == day_s}
+            ranges = {
+                (mark.first_pk, mark.last_pk) for mark in marks if mark.hour_s // DAY_S * DAY_S == day_s
+            }
             self._compute_day(day_s, sorted(ranges))
 
     def _compute_day(self, day_s: int, ranges: list[tuple[int, int]]) -> None:

@@ -90,7 +90,8 @@ def ratio(
 ) -> npt.NDArray[np.float64]:
     """followerRatio (n,); NaN where nobody is followed."""
     out = np.full(len(follower_count), np.nan)
-    return np.divide(follower_count, following_count, out=out, where=following_count != 0)
+    np.divide(follower_count, following_count, out=out, where=following_count != 0)
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,9 @@ def plan(step: str, from_s: int, to_s: int, kept: Kept = Kept()) -> list[Range]:
     the first and the last point of a chart are then as true as the others. Raises CallerError.
     """
     if not 0 <= from_s < to_s <= TIME_MAX_S:
-        raise CallerError(f"no time lies from {from_s} to before {to_s}: give from and to, the earlier one first")
+        raise CallerError(
+            f"no time lies from {from_s} to before {to_s}: give from and to, the earlier one first"
+        )
     for name in STEP_S:
         if step == name:
             return [_whole(name, from_s, to_s)]

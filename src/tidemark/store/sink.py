@@ -213,11 +213,15 @@ class Sink:
         pause_s = RETRY_MIN_S
         while True:
             try:
-                stored = await asyncio.get_running_loop().run_in_executor(self._writer, self._store_block, block)
+                stored = await asyncio.get_running_loop().run_in_executor(
+                    self._writer, self._store_block, block
+                )
                 break
             except StoreError as error:
                 telemetry.INSERT_FAILURES.inc()
-                logger.error("an insert failed; its batches wait in the log and it is tried again", error=str(error))
+                logger.error(
+                    "an insert failed; its batches wait in the log and it is tried again", error=str(error)
+                )
                 block.doubtful = [True] * len(block.batches)
                 if await wait(stop, pause_s):
                     return
@@ -256,7 +260,9 @@ class Sink:
     def _not_stored(self, batch: Batch) -> tuple[npt.NDArray[np.uint32], ...]:
         """The columns of a batch without the rows that the store has."""
         pk, at, followers, followings = _columns(batch)
-        stored_pk, stored_at = self._store.existing_rows(int(pk[0]), int(pk[-1]), int(at.min()), int(at.max()))
+        stored_pk, stored_at = self._store.existing_rows(
+            int(pk[0]), int(pk[-1]), int(at.min()), int(at.max())
+        )
         missing = ~np.isin(_row_keys(pk, at), _row_keys(stored_pk, stored_at))
         return pk[missing], at[missing], followers[missing], followings[missing]
 

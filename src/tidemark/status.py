@@ -1,0 +1,304 @@
+"""How is what runs on this data folder doing? `tidemark status`.
+
+Each process leaves a note in the data folder and answers /metrics; the history answers /v1/stats. They are
+looked at twice, a second apart, and rates are what happened in between.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+from rich.table import Table
+
+from tidemark import telemetry
+from tidemark.config import Settings
+from tidemark.errors import CallerError
+from tidemark.process import FAILURE, OK, complain
+
+APART_S: Final = 1.0
+ASK_S: Final = 3.0
+AT_ONCE_MAX: Final = 16
+ROLES: Final = ("up", "nats", "simulate", "schedule", "poll", "serve")
+"""In the order in which they are told."""
+MIB: Final = 2**20
+
+Values = Mapping[tuple[str, str], float]
+"""(name of the sample, value of its label or "") -> value."""
+
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Without the proxy that a variable may name: all is on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One process at one moment."""
+
+    role: str
+    pid: int
+    at: float
+    """Monotonic seconds."""
+    uptime_s: float
+    cpu_s: float
+    rss_bytes: int
+    values: Values | None
+    """None when it has no metrics or does not answer."""
+    stats: dict[str, Any] | None = None
+    """Of `serve`: what /v1/stats answers."""
+
+
+def show(settings: Settings, as_json: bool) -> int:
+    """Print how it goes, as tables or as JSON. Returns the exit status: 1 when nothing runs."""
+    notes = telemetry.running(settings.data)
+    with ThreadPoolExecutor(AT_ONCE_MAX) as threads:
+        before = [look for look in threads.map(_look, notes) if look]
+        if not before:
+            complain(
+                CallerError(
+                    f"nothing runs on the data folder {settings.data}: start it with `tidemark up`,"
+                    " or name the folder of what runs with --data"
+                )
+            )
+            return FAILURE
+        time.sleep(APART_S)
+        after = [look for look in threads.map(_look, notes) if look]
+    found = report(before, after)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        for table in tables(found):
+            Console().print(table)
+    return OK
+
+
+def _look(note: Mapping[str, Any]) -> Look | None:
+    """None when the process has ended, or is another one."""
+    try:
+        process = psutil.Process(note["pid"])
+        with process.oneshot():
+            if not _is(note["role"], process.cmdline()):
+                return None
+            began, times = process.create_time(), process.cpu_times()
+            rss = int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return None
+    return Look(
+        role=note["role"],
+        pid=process.pid,
+        at=time.monotonic(),
+        uptime_s=time.time() - began,
+        cpu_s=times.user + times.system,
+        rss_bytes=rss,
+        values=_values(note["metrics"]) if "metrics" in note else None,
+        stats=_stats(process, note["metrics"]) if note["role"] == "serve" else None,
+    )
+
+
+def _is(role: str, command: Sequence[str]) -> bool:
+    """Whether this is the process of the note, and not one that got its pid; the dead have no command."""
+    return ("nats-server" if role == "nats" else role) in (part.rpartition("/")[2] for part in command)
+
+
+def _values(url: str) -> Values | None:
+    with suppress(OSError, ValueError), _open(url, timeout=ASK_S) as answer:
+        return parse(answer.read().decode())
+    return None
+
+
+def parse(text: str) -> Values:
+    """The samples of a /metrics page, those of the same name and label added up."""
+    values: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, next(iter(sample.labels.values()), ""))
+            values[key] = values.get(key, 0.0) + sample.value
+    return values
+
+
+def _stats(process: psutil.Process, metrics_url: str) -> dict[str, Any] | None:
+    """Ask the HTTP API. Its port, which may be any, is the one where the process listens beside its metrics."""
+    metrics = urlsplit(metrics_url)
+    try:
+        listening = [
+            connection.laddr.port
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port != metrics.port
+        ]
+    except psutil.Error:
+        return None
+    host = f"[{metrics.hostname}]" if ":" in (metrics.hostname or "") else metrics.hostname
+    for port in listening:
+        with suppress(OSError, ValueError), _open(f"http://{host}:{port}/v1/stats", timeout=ASK_S) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    return None
+
+
+def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
+    """What to tell, from two looks. A figure that nobody has is None; one of no process at all is left out."""
+    earlier = {look.pid: look for look in before}
+    pairs = [(earlier[look.pid], look) for look in after if look.pid in earlier]
+    pairs.sort(key=lambda pair: (ROLES.index(pair[1].role) if pair[1].role in ROLES else len(ROLES), pair[1].pid))
+    of_serve = next((look.stats for look in after if look.stats), None) or {}
+    return {
+        "processes": [_process(first, second) for first, second in pairs],
+        "coverage": of_serve.get("coverage"),
+        "freshnessSeconds": of_serve.get("freshnessSeconds"),
+        "averageFollowerCount": of_serve.get("averageFollowerCount"),
+        "observationsTotal": of_serve.get("observationsTotal"),
+        "lagBatches": of_serve.get("lagBatches"),
+        "ticksPerSecond": _rate(pairs, "schedule", "tidemark_ticks_total"),
+        "observationsPerSecond": _rate(pairs, "poll", "tidemark_observations_total"),
+        "storedPerSecond": _rate(pairs, "serve", "tidemark_stored_total"),
+        "refused": _refused(after),
+    }
+
+
+def _process(before: Look, after: Look) -> dict[str, Any]:
+    seconds = max(after.at - before.at, 1e-9)
+    told: dict[str, Any] = {
+        "role": after.role,
+        "pid": after.pid,
+        "uptimeSeconds": round(after.uptime_s, 1),
+        "cpuPercent": round((after.cpu_s - before.cpu_s) / seconds * 100, 1),
+        "memoryBytes": after.rss_bytes,
+    }
+    values = after.values
+    if values is None:
+        return told
+    pair = [(before, after)]
+    match after.role:
+        case "schedule":
+            told["ticksPerSecond"] = _rate(pair, "schedule", "tidemark_ticks_total")
+        case "poll":
+            told["ticksPerSecond"] = _rate(pair, "poll", "tidemark_batches_total")
+            told["observationsPerSecond"] = _rate(pair, "poll", "tidemark_observations_total")
+            told["refused"] = _refused([after])
+            told["api"] = [
+                {
+                    "url": url,
+                    "inFlightLimit": int(limit),
+                    "breaker": "open" if values.get(("tidemark_breaker_open", url)) else "closed",
+                    "requestSeconds": values.get(("tidemark_request_seconds", url)),
+                }
+                for url, limit in _labelled(values, "tidemark_in_flight_limit")
+            ]
+        case "serve":
+            told["storedPerSecond"] = _rate(pair, "serve", "tidemark_stored_total")
+            told["insertSeconds"] = _insert_seconds(before.values or {}, values)
+            told["lagBatches"] = (after.stats or {}).get("lagBatches")
+    return told
+
+
+def _rate(pairs: Iterable[tuple[Look, Look]], role: str, name: str) -> float | None:
+    """How fast a counter grew a second, over all processes of a role; None when none of them answered twice."""
+    rates = [
+        (second.values.get((name, ""), 0.0) - first.values.get((name, ""), 0.0)) / (second.at - first.at)
+        for first, second in pairs
+        if second.role == role and first.values is not None and second.values is not None
+    ]
+    return round(sum(rates), 3) if rates else None
+
+
+def _refused(looks: Iterable[Look]) -> dict[str, int]:
+    """Reason -> how many, since the pollers began."""
+    counts: dict[str, int] = {}
+    for look in looks:
+        for reason, count in _labelled(look.values or {}, "tidemark_refused_total"):
+            counts[reason] = counts.get(reason, 0) + int(count)
+    return counts
+
+
+def _labelled(values: Values, name: str) -> Iterator[tuple[str, float]]:
+    return ((label, value) for (sample, label), value in values.items() if sample == name)
+
+
+def _insert_seconds(before: Values, after: Values) -> float | None:
+    """The mean of the inserts between the looks or, where there was none, of all."""
+    totals = [after.get((f"tidemark_insert_seconds_{part}", ""), 0.0) for part in ("sum", "count")]
+    earlier = [before.get((f"tidemark_insert_seconds_{part}", ""), 0.0) for part in ("sum", "count")]
+    seconds, count = (total - was for total, was in zip(totals, earlier, strict=True))
+    if not count:
+        seconds, count = totals
+    return seconds / count if count else None
+
+
+def tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """The report for people."""
+    processes = Table("role", box=None, pad_edge=False, header_style="dim")
+    for title in ("pid", "up", "CPU %", "MiB"):
+        processes.add_column(title, justify="right")
+    processes.add_column("")
+    for process in report["processes"]:
+        processes.add_row(
+            process["role"],
+            str(process["pid"]),
+            str(timedelta(seconds=int(process["uptimeSeconds"]))),
+            f"{process['cpuPercent']:.0f}",
+            f"{process['memoryBytes'] / MIB:,.0f}",
+            "\n".join(_details(process)),
+        )
+    yield processes
+    freshness = report["freshnessSeconds"] or {}
+    figures = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    figures.add_row("")
+    figures.add_row("coverage", _text(report["coverage"], ".2%"))
+    figures.add_row(
+        "freshness",
+        ", ".join(f"{name} {_text(freshness.get(name), '.1f')} s" for name in ("p50", "p99", "max")),
+    )
+    figures.add_row(
+        "a second",
+        f"{_text(report['ticksPerSecond'], ',.1f')} ticks, {_text(report['observationsPerSecond'], ',.0f')}"
+        f" observations, {_text(report['storedPerSecond'], ',.0f')} stored",
+    )
+    figures.add_row("in the store", f"{_text(report['observationsTotal'], ',')} observations")
+    figures.add_row("lag", f"{_text(report['lagBatches'], ',')} batches")
+    figures.add_row("refused", _counts(report["refused"]))
+    figures.add_row("average followers", _text(report["averageFollowerCount"], ",.1f"))
+    yield figures
+
+
+def _details(process: Mapping[str, Any]) -> Iterator[str]:
+    """What only this role has."""
+    if "observationsPerSecond" in process:
+        yield (
+            f"{_text(process['observationsPerSecond'], ',.0f')} observations/s,"
+            f" {_text(process['ticksPerSecond'], ',.1f')} ticks/s, refused: {_counts(process['refused'])}"
+        )
+    elif "ticksPerSecond" in process:
+        yield f"{_text(process['ticksPerSecond'], ',.1f')} ticks/s"
+    for api in process.get("api", ()):
+        yield (
+            f"{api['url']}: {api['inFlightLimit']} in flight at most, breaker {api['breaker']},"
+            f" {_milliseconds(api['requestSeconds'])} a request"
+        )
+    if "insertSeconds" in process:
+        yield (
+            f"{_text(process['storedPerSecond'], ',.0f')} stored/s,"
+            f" {_milliseconds(process['insertSeconds'])} an insert,"
+            f" lag {_text(process['lagBatches'], ',')} batches"
+        )
+
+
+def _text(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "?" if seconds is None else f"{seconds * 1_000:.1f} ms"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"

@@ -1,0 +1,161 @@
+"""How is everything doing? A table in the terminal, renewed each second, or a line a minute where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+import psutil
+import structlog
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tidemark.supervise.screen import Screen
+
+REFRESH_S: Final = 1.0
+SUMMARY_S: Final = 60.0
+ASK_S: Final = 2.0
+MIB: Final = 2**20
+
+_STYLES: Final = {"running": "green", "stopped": "dim", "waiting": "red"}
+
+logger = structlog.get_logger("tidemark.up")
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Without the proxy that a variable may name: all is on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One program in the table."""
+
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    cpu_percent: float | None = None
+    """Of one core, since the last look."""
+    rss_bytes: int | None = None
+
+
+class Meter:
+    """What do processes take? Remembers what they had taken at the last look."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, psutil.Process] = {}
+
+    def measure(self, pid: int | None) -> tuple[float | None, int | None]:
+        """Percent of a core since the last look, and bytes of memory; None where there is no such process."""
+        if pid is None:
+            return None, None
+        try:
+            process = self._processes.setdefault(pid, psutil.Process(pid))
+            return process.cpu_percent(), int(process.memory_info().rss)
+        except psutil.Error:
+            self._processes.pop(pid, None)
+            return None, None
+
+
+def ask(url: str) -> dict[str, Any] | None:
+    """The answer to GET `url` as JSON, or None: serve may be starting again."""
+    with suppress(OSError, ValueError), _open(url, timeout=ASK_S) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+    return None
+
+
+def summary(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that tell how it goes, of an answer of /v1/stats."""
+    freshness = stats["freshnessSeconds"] or {}
+    return {
+        "coverage": round(stats["coverage"], 4),
+        "freshness_p50_s": freshness.get("p50"),
+        "freshness_p99_s": freshness.get("p99"),
+        "observations_per_second": stats["observationsPerSecond"],
+        "observations_total": stats["observationsTotal"],
+        "average_followers": stats["averageFollowerCount"],
+        "lag_batches": stats["lagBatches"],
+    }
+
+
+def render(url: str, rows: Sequence[Row], stats: Mapping[str, Any] | None, up_s: float) -> RenderableType:
+    """The table, and how well the influencers are watched."""
+    table = Table("", "state", box=None, pad_edge=False, header_style="dim")
+    for title in ("pid", "restarts", "CPU %", "MiB"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            Text(row.state, _STYLES.get(row.state, "yellow")),
+            _number(row.pid, "d"),
+            _number(row.restarts or None, "d"),
+            _number(row.cpu_percent, ".0f"),
+            _number(row.rss_bytes and row.rss_bytes / MIB, ",.0f"),
+        )
+    head = Text.assemble((f"\ntidemark {url}", "bold"), f"   up {timedelta(seconds=int(up_s))}")
+    if stats is None:
+        return Group(head, table, Text("serve does not answer at the moment", "yellow"))
+    figures = summary(stats)
+    watched = Text.assemble(
+        "coverage ",
+        (f"{figures['coverage']:.2%}", "bold"),
+        f" of {stats['influencers']:,}   freshness p50 ",
+        _number(figures["freshness_p50_s"], ".1f"),
+        " s, p99 ",
+        _number(figures["freshness_p99_s"], ".1f"),
+        f" s\n{figures['observations_per_second']:,.0f} observations/s   ",
+        f"{figures['observations_total']:,} in all   average followers ",
+        _number(figures["average_followers"], ",.1f"),
+        "   lag ",
+        _number(figures["lag_batches"], ","),
+        " batches",
+    )
+    return Group(head, table, watched)
+
+
+async def watch(screen: Screen, url: str, look: Callable[[], Sequence[Row]]) -> None:
+    """Tell how it goes, until cancelled. `look` gives the programs, without what they take."""
+    await (_table(screen, url, look) if screen.has_table else _lines(url))
+
+
+async def _lines(url: str) -> None:
+    while True:
+        await asyncio.sleep(SUMMARY_S)
+        stats = await asyncio.to_thread(ask, f"{url}/v1/stats")
+        if stats is None:
+            logger.warning("serve does not answer at the moment", url=url)
+        else:
+            logger.info("watching", **summary(stats))
+
+
+async def _table(screen: Screen, url: str, look: Callable[[], Sequence[Row]]) -> None:
+    began = time.monotonic()
+    meter = Meter()
+    stats: dict[str, Any] | None = None
+
+    def show() -> None:
+        rows = [
+            replace(row, cpu_percent=cpu, rss_bytes=rss)
+            for row in look()
+            for cpu, rss in [meter.measure(row.pid)]
+        ]
+        screen.show(render(url, rows, stats, time.monotonic() - began))
+
+    try:
+        while True:
+            stats = await asyncio.to_thread(ask, f"{url}/v1/stats")
+            show()
+            await asyncio.sleep(REFRESH_S)
+    finally:
+        show()
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tidemark.population import Population
+from tidemark.store import sql
+from tidemark.store.clickhouse import Store
+from tidemark.store.rollups import Rollups
+
+from .conftest import DAY_S, MONDAY_S, History
+from .test_clickhouse import everybody
+
+PARAMETERS = {
+    "pk": 1,
+    "since": MONDAY_S,
+    "from": MONDAY_S,
+    "to": MONDAY_S + DAY_S,
+    "limit": 100,
+    "offset": 0,
+    "step": "1h",
+    "step_s": 60,
+    "closed_until": MONDAY_S + 3_600,
+    "reopened": [MONDAY_S],
+    "first_pk": 0,
+    "last_pk": 9,
+    "table": "observations",
+}
+
+
+def ask(store: Store, name: str) -> pa.Table:
+    wanted = set(re.findall(r"\{(\w+):", sql.named("queries.sql")[name]))
+    return store.query(name, {key: value for key, value in PARAMETERS.items() if key in wanted})
+
+
+def test_every_question_runs_as_it_stands_in_an_empty_and_in_a_full_store(
+    store: Store, history: History
+) -> None:
+    for name in sql.named("queries.sql"):
+        ask(store, name)
+    store.insert_observations(*history.add(np.arange(10)[:, None], MONDAY_S + np.arange(0, 2 * DAY_S, 1_800)))
+    store.insert_usernames(np.array([1], np.uint32), pa.array(["anna"]), np.array([MONDAY_S], np.uint32))
+    store.insert_average(MONDAY_S, 10, 5.5)
+    store.replace_influencers([everybody(10, 5)])
+    work = Rollups(store, Population(0, 9))
+    while work.run().hours_closed:
+        pass
+    store.insert_observations(*history.add(1, MONDAY_S + 7))
+    for name in sql.named("queries.sql"):
+        assert ask(store, name).num_rows > 0, name
+
+
+def test_rank_and_average_from_the_history(store: Store) -> None:
+    """Equals share a rank, and only the latest observation of each counts."""
+    pk = np.arange(6, dtype=np.uint32)
+    followers = np.array([10, 30, 30, 20, 10, 40], np.uint32)
+    store.insert_observations(pk, np.full(6, MONDAY_S, np.uint32), followers + np.uint32(7), pk)
+    store.insert_observations(pk, np.full(6, MONDAY_S + 60, np.uint32), followers, pk)
+    ranks = [
+        store.query("rank_by_pk_now", {"pk": number, "since": MONDAY_S})["rank"].to_pylist()[0]
+        for number in pk.tolist()
+    ]
+    assert ranks == [5, 2, 2, 4, 5, 1]
+    average = store.query("average_now", {"since": MONDAY_S})
+    assert average.to_pylist() == [
+        {"influencers": 6, "average_follower_count": pytest.approx(followers.mean())}
+    ]
+    (latest,) = store.query("latest_observation_by_pk", {"pk": 2, "since": MONDAY_S}).to_pylist()
+    assert (latest["follower_count"], latest["follower_ratio"]) == (30, 15.0)
+    (latest,) = store.query("latest_observation_by_pk", {"pk": 0, "since": MONDAY_S}).to_pylist()
+    assert latest["follower_ratio"] is None
+
+
+def test_the_tables_explain_themselves(store: Store) -> None:
+    uncommented = store._maintenance.ask(
+        "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
+        " AND table NOT IN ('hourly', 'daily')"
+    )
+    assert uncommented.to_pylist() == [
+        {"table": "meta", "name": "value"},
+        {"table": "rollup_marks", "name": "marked_at"},
+    ]
+    tables = store._maintenance.ask(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = ''"
+    )
+    assert tables.num_rows == 0
+
+
+def test_every_table_is_durable(store: Store) -> None:
+    definitions = store.query("table_definitions").to_pylist()
+    tables = [row for row in definitions if "MergeTree" in row["definition"]]
+    assert len(tables) == 11
+    for row in tables:
+        assert "fsync_after_insert = 1, fsync_part_directory = 1" in row["definition"], row["name"]

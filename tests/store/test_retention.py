@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+
+from tidemark.errors import CallerError
+from tidemark.store.clickhouse import Store
+from tidemark.store.retention import FOREVER, TIME_COLUMNS, Retention
+
+from .conftest import DAY_S, History, Open
+
+WITHOUT = {table: f"CREATE TABLE {table} (x UInt8) ENGINE = MergeTree ORDER BY x" for table in TIME_COLUMNS}
+WITH_30 = {table: f"{text} TTL {TIME_COLUMNS[table]} + toIntervalDay(30)" for table, text in WITHOUT.items()}
+
+
+def test_nothing_is_run_when_all_is_as_wanted() -> None:
+    assert Retention(30, 30, 30).statements(WITH_30) == []
+    assert Retention(FOREVER, FOREVER, FOREVER).statements(WITHOUT) == []
+
+
+def test_a_changed_setting_changes_the_tables_concerned() -> None:
+    assert Retention(7, 30, 30).statements(WITH_30) == [
+        "ALTER TABLE observations MODIFY TTL observed_at + INTERVAL 7 DAY"
+    ]
+    assert Retention(30, 30, FOREVER).statements(WITH_30) == [
+        f"ALTER TABLE {table} REMOVE TTL" for table in ("daily_rollups", "ranks_daily", "averages")
+    ]
+
+
+@pytest.mark.parametrize(
+    "days", [(2, 400, 400), (-1, 400, 400), (30, 29, 400), (30, 400, 100), (FOREVER, 400, FOREVER)]
+)
+def test_what_would_lose_history_is_refused(days: tuple[int, int, int]) -> None:
+    with pytest.raises(CallerError, match="days"):
+        Retention(*days)
+
+
+def test_old_days_go_when_the_retention_is_shortened(open_store: Open, history: History) -> None:
+    import time
+
+    today_s = int(time.time()) // DAY_S * DAY_S
+    store = open_store()
+    for days_ago in (40, 20, 5, 0):
+        store.insert_observations(*history.add([1, 2], today_s - days_ago * DAY_S))
+    assert store.row_count() == 8
+    store = open_store(Retention(10, FOREVER, FOREVER))
+    _merge(store)
+    assert store.row_count() == 4
+    assert store.kept().raw_since_s == pytest.approx(today_s - 10 * DAY_S, abs=DAY_S + 60)
+    store = open_store()
+    store.insert_observations(*history.add([1, 2], today_s - 40 * DAY_S))
+    _merge(store)
+    assert store.row_count() == 6
+
+
+def _merge(store: Store) -> None:
+    """What ClickHouse does sooner or later by itself."""
+    store._maintenance.command("OPTIMIZE TABLE observations FINAL")

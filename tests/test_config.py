@@ -1,0 +1,162 @@
+"""Which setting wins, and which are refused with a line that names them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemark.config import CONFIG_FILE, Settings, load
+from tidemark.errors import CallerError
+from tidemark.population import Population
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults() -> None:
+    settings = load()
+    assert settings.population == Population(1_000_000, 1_999_999)
+    assert settings.interval == 60
+    assert settings.api == ()
+    assert settings.nats == ()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8_000)
+    assert (settings.pollers, settings.pipeline, settings.max_rps) == (1, 1, 0)
+    assert settings.store_dsn == f"chdb://{Path('tidemark-data/store').resolve()}"
+
+
+def test_a_flag_wins_over_a_variable_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(CONFIG_FILE).write_text("pollers = 2\npipeline = 2\nmax_rps = 2\n")
+    monkeypatch.setenv("TIDEMARK_PIPELINE", "3")
+    monkeypatch.setenv("TIDEMARK_MAX_RPS", "3")
+    settings = load(max_rps=4)
+    assert (settings.pollers, settings.pipeline, settings.max_rps) == (2, 3, 4)
+
+
+def test_a_file_of_another_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.toml").write_text('influencers = "5-9"\nnats = "nats://a:1, nats://b:2"\n')
+    monkeypatch.setenv("TIDEMARK_CONFIG", str(tmp_path / "elsewhere.toml"))
+    settings = load()
+    assert settings.population == Population(5, 9)
+    assert settings.nats == ("nats://a:1", "nats://b:2")
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("http://a:1", ("http://a:1",)),
+        ("http://a:1,http://b:2/", ("http://a:1", "http://b:2")),
+        (" http://a:1 , , http://[::1]:2/path/ ", ("http://a:1", "http://[::1]:2/path")),
+        ("", ()),
+    ],
+)
+def test_several_addresses_in_one_variable(
+    variable: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIDEMARK_API", variable)
+    assert load().api == expected
+
+
+def test_several_addresses_as_a_list_in_the_file() -> None:
+    Path(CONFIG_FILE).write_text('api = ["http://a:1", "http://b:2"]\n')
+    assert load().api == ("http://a:1", "http://b:2")
+
+
+def test_the_settings_cannot_be_changed() -> None:
+    settings = load()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.pollers = 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api", ["https://a:1"]),
+        ("api", ["a:1"]),
+        ("api", ["http://"]),
+        ("api", ["http://a:0"]),
+        ("api", ["http://a:99999"]),
+        ("api", ["http://user:word@a:1"]),
+        ("api", ["http://:word@a:1"]),
+        ("api", ["http://a:1/?q"]),
+        ("api", ["http://a:1/#f"]),
+        ("api", ["http://a:1/two words"]),
+        ("api", ["http://a:1/\r\nX: y"]),
+        ("api", ["http://ä:1"]),
+        ("api", ["http://[::1"]),
+        ("nats", ["http://a:1"]),
+        ("nats", ["nats://"]),
+        ("nats", ["nats://a:99999"]),
+        ("nats", ["nats://a:0"]),
+        ("influencers", "9-5"),
+        ("influencers", "everybody"),
+        ("influencers", "0-4294967295"),
+        ("interval", -1),
+        ("interval", 0.5),
+        ("interval", float("nan")),
+        ("interval", float("inf")),
+        ("interval", "soon"),
+        ("request_deadline", 0),
+        ("request_deadline", float("nan")),
+        ("max_rps", -1),
+        ("max_rps", float("inf")),
+        ("pipeline", 0),
+        ("pipeline", 1.5),
+        ("port", 65_536),
+        ("store", "sqlite:///x"),
+        ("log_level", "loud"),
+        ("raw_days", 0),
+        ("nonsense", 1),
+    ],
+)
+def test_what_is_refused_names_the_setting(name: str, value: Any) -> None:
+    with pytest.raises(CallerError, match=f"^setting {name}: .") as refused:
+        load(**{name: value})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("interval", [0, 1, 1.5, 60, 86_400])
+def test_intervals(interval: float) -> None:
+    assert load(interval=interval).interval == interval
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_POLERS", "2")
+    with pytest.raises(CallerError, match="TIDEMARK_POLERS"):
+        load()
+
+
+def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_POLLERS", "many")
+    with pytest.raises(CallerError, match="^setting pollers: "):
+        load()
+
+
+@pytest.mark.parametrize("text", ["pollers = ", "pollers == 2", "\x00", "pollers = 0", "polers = 2"])
+def test_a_file_with_mistakes(text: str) -> None:
+    Path(CONFIG_FILE).write_text(text)
+    with pytest.raises(CallerError) as refused:
+        load()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_no_utf8() -> None:
+    Path(CONFIG_FILE).write_bytes(b'influencers = "\xff"')
+    with pytest.raises(CallerError, match=CONFIG_FILE):
+        load()
+
+
+def test_a_named_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_CONFIG", "nowhere.toml")
+    with pytest.raises(CallerError, match=r"nowhere\.toml"):
+        load()
+
+
+def test_a_relative_data_folder_makes_an_absolute_store(tmp_path: Path) -> None:
+    assert load(data=Path("here")).store_dsn == f"chdb://{tmp_path / 'here' / 'store'}"
+    assert load(store="clickhouse://user:word@host:8123").store_dsn == "clickhouse://user:word@host:8123"
+
+
+def test_every_setting_has_a_description() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
