@@ -129,7 +129,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_wrong_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMARK_POLLERS", "many")
-    with pytest.raises(CallerError, match="^setting pollers: "):
+    with pytest.raises(CallerError, match=r"^setting pollers: "):
         load()
 
 

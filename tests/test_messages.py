@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemark.errors import LogError
 from tidemark.messages import (
     BATCH_MAX_ROWS,
     COUNT_MAX,
@@ -84,8 +83,8 @@ FIELDS = st.one_of(st.integers(-(10**30), 10**30), st.floats(), st.text(), st.no
 def test_what_is_no_tick(data: bytes) -> None:
     try:
         tick = Tick.decode(data)
-    except MessageError as error:
-        assert isinstance(error, LogError)
+    except MessageError:
+        pass
     else:
         assert 0 <= tick.first_pk <= tick.last_pk <= PK_MAX
 
@@ -252,7 +251,9 @@ def test_arrow_streams_that_are_not_ours(data: bytes, complaint: str) -> None:
 def test_a_batch_of_too_many_rows() -> None:
     n = BATCH_MAX_ROWS + 1
     ones = np.ones(n, np.uint32)
-    too_many = Batch("t", np.arange(n, dtype=np.uint32), np.ones(n, np.int64), ones, ones, string_array(["a"] * n))
+    too_many = Batch(
+        "t", np.arange(n, dtype=np.uint32), np.ones(n, np.int64), ones, ones, string_array(["a"] * n)
+    )
     with pytest.raises(MessageError, match="rows"):
         Batch.decode(too_many.encode())
 

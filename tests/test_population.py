@@ -53,8 +53,21 @@ def test_the_smallest_and_the_largest(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "5-", "-5", "a-b", "5-4", "1.0-2", "-1-5", "1 - 5", "1-2-3", f"0-{PK_MAX + 1}", "0-99999999999"]
-    + [f"0-{POPULATION_MAX_PKS}"],
+    [
+        "",
+        "5",
+        "5-",
+        "-5",
+        "a-b",
+        "5-4",
+        "1.0-2",
+        "-1-5",
+        "1 - 5",
+        "1-2-3",
+        f"0-{PK_MAX + 1}",
+        "0-99999999999",
+        f"0-{POPULATION_MAX_PKS}",
+    ],
 )
 def test_what_is_no_range(text: str) -> None:
     with pytest.raises(CallerError, match=r"\d"):

@@ -79,7 +79,7 @@ def test_an_error_of_ours_is_one_line(body: str, tmp_path: Path) -> None:
 def test_a_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with started(tmp_path / "file", "pass") as process:
-        said, complaints = process.communicate(timeout=PATIENCE_S)
+        _, complaints = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == FAILURE
     assert complaints.startswith("tidemark: ")
     assert complaints.count("\n") == 1
@@ -116,7 +116,9 @@ async def test_a_spawned_task_that_fails_is_logged_and_forgotten() -> None:
         await task
     await asyncio.sleep(0)
     assert not tasks
-    assert [(line["log_level"], line["event"], line["error"]) for line in logged] == [("error", "a tick failed", "no")]
+    assert [(line["log_level"], line["event"], line["error"]) for line in logged] == [
+        ("error", "a tick failed", "no")
+    ]
 
 
 async def test_a_spawned_task_can_be_cancelled() -> None:

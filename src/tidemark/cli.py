@@ -17,11 +17,13 @@ from pydantic.fields import FieldInfo
 from tidemark import __version__
 from tidemark.config import Settings, load
 from tidemark.errors import TidemarkError
+from tidemark.population import Population
 from tidemark.process import FAILURE, USAGE, complain, run, run_until_stopped
 
 _WATCH: Final = ("influencers", "interval")
 _LOG: Final = ("nats", "replicas", "log_hours", "log_gigabytes")
 _ASK: Final = ("api", "pipeline", "max_in_flight", "max_rps", "request_deadline")
+_CLASSIFY: Final = ("classify_concurrency", "classify_interval", "classify_deadline")
 _KEEP: Final = ("store", "raw_days", "hourly_days", "daily_days", "store_megabytes")
 _PROCESS: Final = ("data", "log_format", "log_level")
 _METRICS: Final = ("host", "metrics_port")
@@ -36,7 +38,8 @@ def _type(field: FieldInfo) -> Any:
         return str
     if choices := [value for value in get_args(annotation) if isinstance(value, str)]:
         return click.Choice(choices)
-    return {int: int, float: float, Path: click.Path(path_type=Path)}.get(annotation, str)  # type: ignore[call-overload]
+    plain: dict[Any, Any] = {int: int, float: float, Path: click.Path(path_type=Path)}
+    return plain.get(annotation, str)
 
 
 def _settings(*names: str) -> Callable[[Command], Command]:
@@ -83,7 +86,7 @@ def main() -> None:
 
 
 @main.command()
-@_settings(*_WATCH, *_ASK, "pollers", "host", "port", *_LOG, *_KEEP, *_PROCESS)
+@_settings(*_WATCH, *_ASK, "pollers", *_CLASSIFY, "host", "port", *_LOG, *_KEEP, *_PROCESS)
 def up(settings: Settings) -> None:
     """Start everything on this machine; Ctrl-C stops it in order, losing nothing."""
     from tidemark.supervise import up as supervise_up
@@ -92,9 +95,9 @@ def up(settings: Settings) -> None:
 
 
 @main.command()
-@_settings(*_WATCH, *_LOG, *_METRICS, *_PROCESS)
+@_settings(*_WATCH, "classify_interval", *_LOG, *_METRICS, *_PROCESS)
 def schedule(settings: Settings) -> None:
-    """Put the ticks on the log: which influencers are to be observed now.
+    """Put the ticks on the log: which influencers are to be observed now, and which are to be classified.
 
     Any number of schedulers may run at once: they arrive at the same ticks, and the log keeps one of each.
     """
@@ -116,7 +119,19 @@ def poll(settings: Settings) -> None:
 
 
 @main.command()
-@_settings(*_WATCH, "host", "port", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
+@_settings("api", "request_deadline", *_CLASSIFY, *_LOG, *_METRICS, *_PROCESS)
+def classify(settings: Settings) -> None:
+    """Ask the API who is suspicious, put the verdicts on the log: everybody once a day, a few calls at a time.
+
+    Several on several machines share the work, and the others take over when one dies.
+    """
+    from tidemark.classify.classifier import classify as role
+
+    sys.exit(run(settings, "classify", lambda stop: role(settings, stop)))
+
+
+@main.command()
+@_settings(*_WATCH, "classify_interval", "host", "port", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
 def serve(settings: Settings) -> None:
     """Keep the history and answer the readers: the store, the board, the HTTP API.
 
@@ -133,7 +148,9 @@ def serve(settings: Settings) -> None:
 @click.option("--influencers", default="1000000-1999999", show_default=True, help="The pks that exist, A-B.")
 @click.option("--seed", type=int, help="The same counts for the same calls, in each run with this seed.")
 @click.option("--max-rps", type=float, default=0.0, help="GETs answered in a second, at most; 0: no bound.")
-@click.option("--classify-seconds", type=float, default=10.0, show_default=True, help="A POST takes up to this.")
+@click.option(
+    "--classify-seconds", type=float, default=10.0, show_default=True, help="A POST takes up to this."
+)
 @click.option("--classify-exact", is_flag=True, help="A POST takes all of --classify-seconds.")
 @click.option("--error-share", type=float, default=0.0, help="Of the GETs, 0 to 1: answered with status 500.")
 @click.option("--reset-share", type=float, default=0.0, help="Of the GETs: the connection is reset.")
@@ -142,11 +159,12 @@ def serve(settings: Settings) -> None:
 @click.option("--delay-ms", type=float, default=0.0, help="Added to each GET.")
 def simulate(influencers: str, seed: int | None, **options: Any) -> None:
     """A stand-in for the Mockstagram API, with faults on request."""
-    from tidemark.population import Population
     from tidemark.simulate import Faults, SimulateOptions
     from tidemark.simulate import serve as role
 
-    faults = {name: options.pop(name) for name in tuple(options) if name.endswith("_share") or name == "delay_ms"}
+    faults = {
+        name: options.pop(name) for name in tuple(options) if name.endswith("_share") or name == "delay_ms"
+    }
     try:
         watched = Population.parse(influencers)
         wanted = SimulateOptions(
@@ -155,7 +173,9 @@ def simulate(influencers: str, seed: int | None, **options: Any) -> None:
     except TidemarkError as error:
         complain(error)
         sys.exit(USAGE)
-    sys.exit(run_until_stopped(lambda stop: role(wanted, stop=stop, ready=lambda url: click.echo(f"ready {url}"))))
+    sys.exit(
+        run_until_stopped(lambda stop: role(wanted, stop=stop, ready=lambda url: click.echo(f"ready {url}")))
+    )
 
 
 @main.command()

@@ -132,7 +132,10 @@ class Settings(BaseSettings):
 
     # Who is suspicious
     classify_concurrency: int = Field(
-        128, ge=0, le=4_096, description="Calls for a verdict in flight at once, for each classifier; 0: none."
+        128,
+        ge=0,
+        le=4_096,
+        description="Calls for a verdict in flight at once, for each classifier; 0: none.",
     )
     classify_interval: float = Field(
         86_400, ge=1, le=604_800, description="Seconds between two verdicts on one influencer."

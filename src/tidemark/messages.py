@@ -269,12 +269,16 @@ class Verdicts:
                 metadata: dict[bytes, bytes] = reader.schema.metadata or {}
                 version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
                 if version != VERSION:
-                    raise MessageError(f"verdicts of version {version}; this Tidemark reads {VERSION}: update it")
+                    raise MessageError(
+                        f"verdicts of version {version}; this Tidemark reads {VERSION}: update it"
+                    )
                 if not reader.schema.remove_metadata().equals(_VERDICT_SCHEMA):
                     raise MessageError("a message of verdicts has other columns than verdicts")
                 record = reader.read_next_batch()
                 record.validate(full=True)
-            turn_id, classifier = (metadata[b"tidemark." + name].decode() for name in (b"turn", b"classifier"))
+            turn_id, classifier = (
+                metadata[b"tidemark." + name].decode() for name in (b"turn", b"classifier")
+            )
             in_flight = int(metadata[b"tidemark.in_flight"])
         except MessageError:
             raise

@@ -149,7 +149,9 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
     """What to tell, from two looks. A figure that nobody has is None; one of no process at all is left out."""
     earlier = {look.pid: look for look in before}
     pairs = [(earlier[look.pid], look) for look in after if look.pid in earlier]
-    pairs.sort(key=lambda pair: (ROLES.index(pair[1].role) if pair[1].role in ROLES else len(ROLES), pair[1].pid))
+    pairs.sort(
+        key=lambda pair: (ROLES.index(pair[1].role) if pair[1].role in ROLES else len(ROLES), pair[1].pid)
+    )
     of_serve = next((look.stats for look in after if look.stats), None) or {}
     return {
         "processes": [_process(first, second) for first, second in pairs],

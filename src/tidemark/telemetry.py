@@ -25,7 +25,9 @@ RUN_FOLDER: Final = "run"
 OBSERVATIONS = Counter("tidemark_observations_total", "Answers of the API that became observations")
 REFUSED = Counter("tidemark_refused_total", "Answers refused and requests that failed, by reason", ["reason"])
 ANSWERS = Counter("tidemark_answers_total", "Answers of the API, of whatever status", ["api"])
-IN_FLIGHT_LIMIT = Gauge("tidemark_in_flight_limit", "Requests that may be in flight to an API address", ["api"])
+IN_FLIGHT_LIMIT = Gauge(
+    "tidemark_in_flight_limit", "Requests that may be in flight to an API address", ["api"]
+)
 BREAKER_OPEN = Gauge("tidemark_breaker_open", "1 while an API address is given a rest", ["api"])
 LATENCY = Gauge("tidemark_request_seconds", "Mean seconds from request to answer, lately", ["api"])
 BATCHES = Counter("tidemark_batches_total", "Batches put on the log")
@@ -60,25 +62,31 @@ STORED = Counter("tidemark_stored_total", "Observations written to the store")
 DUPLICATES = Counter("tidemark_duplicates_total", "Observations that came again and were left out")
 SET_ASIDE = Counter("tidemark_set_aside_total", "Messages on the log that were not ours")
 INSERT_SECONDS = Histogram(
-    "tidemark_insert_seconds", "Seconds of an insert into the store", buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+    "tidemark_insert_seconds",
+    "Seconds of an insert into the store",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
-INSERT_FAILURES = Counter("tidemark_insert_failures_total", "Inserts that the store refused; each is tried again")
+INSERT_FAILURES = Counter(
+    "tidemark_insert_failures_total", "Inserts that the store refused; each is tried again"
+)
 READABLE_SECONDS = Histogram(
     "tidemark_readable_seconds",
     "From the API's answer until the observation is readable",
     buckets=(0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300),
 )
 LAG_BATCHES = Gauge("tidemark_lag_batches", "Batches on the log that the store has not taken yet")
-COVERAGE = Gauge("tidemark_coverage_ratio", "Share of the watched influencers observed within the last interval")
-FRESHNESS = Gauge("tidemark_freshness_seconds", "Age of the latest observation over all influencers", ["quantile"])
+COVERAGE = Gauge(
+    "tidemark_coverage_ratio", "Share of the watched influencers observed within the last interval"
+)
+FRESHNESS = Gauge(
+    "tidemark_freshness_seconds", "Age of the latest observation over all influencers", ["quantile"]
+)
 OBSERVED = Gauge("tidemark_influencers_observed", "Influencers observed at least once")
 CLASSIFIED_SHARE = Gauge(
     "tidemark_classified_ratio", "Share of the watched influencers with a verdict of the last interval"
 )
 OLDEST_VERDICT = Gauge("tidemark_oldest_verdict_seconds", "Age of the oldest of everybody's latest verdicts")
-JUMPS = Counter(
-    "tidemark_jumps_total", "Sudden jumps of follower counts, by what came of them", ["outcome"]
-)
+JUMPS = Counter("tidemark_jumps_total", "Sudden jumps of follower counts, by what came of them", ["outcome"])
 VERDICT_ROWS = Counter("tidemark_verdicts_stored_total", "Verdicts written to the store")
 
 
@@ -102,7 +110,9 @@ def configure_logging(settings: Settings, role: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(role=role)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=f"%(asctime)s [%(levelname)s] %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format=f"%(asctime)s [%(levelname)s] %(message)s"
+    )
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # told by our own callbacks, once
 
 

@@ -100,7 +100,10 @@ class Tidemark:
         """The processes of a role that are alive."""
         if role == "nats":
             children = subprocess.run(
-                ["pgrep", "-P", str(self.process.pid), "-f", "nats-server"], capture_output=True, text=True, check=False
+                ["pgrep", "-P", str(self.process.pid), "-f", "nats-server"],
+                capture_output=True,
+                text=True,
+                check=False,
             ).stdout
             return [int(pid) for pid in children.split()]
         notes = [json.loads(path.read_text()) for path in (self._data / "run").glob(f"{role}-*.json")]

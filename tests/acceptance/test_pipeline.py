@@ -36,7 +36,9 @@ def check_everything(tidemark: Tidemark, api: Api) -> None:
         # An answer may be missing (asked twice in a second, or lost with a poller that was killed), but none
         # is invented, none changed and none out of order.
         assert is_subsequence(zip(followers, followings, strict=True), given[pk])
-        assert series["followerRatio"] == [a / b if b else None for a, b in zip(followers, followings, strict=True)]
+        assert series["followerRatio"] == [
+            a / b if b else None for a, b in zip(followers, followings, strict=True)
+        ]
         latest[pk] = (followers[-1], followings[-1], time[-1])
         if pk % 100 == 0:
             check_steps(tidemark, pk, series)
@@ -62,7 +64,9 @@ def check_steps(tidemark: Tidemark, pk: int, raw: dict[str, Any]) -> None:
     for step, seconds in (("1m", 60), ("1h", 3_600), ("1d", 86_400)):
         rolled = tidemark.get(f"/v1/influencers/{pk}/series?step={step}")
         periods: dict[int, list[tuple[int, int]]] = {}
-        for at, followers, followings in zip(raw["time"], raw["followerCount"], raw["followingCount"], strict=True):
+        for at, followers, followings in zip(
+            raw["time"], raw["followerCount"], raw["followingCount"], strict=True
+        ):
             periods.setdefault(at // seconds * seconds, []).append((followers, followings))
         assert rolled["time"] == list(periods)
         assert rolled["observations"] == [len(rows) for rows in periods.values()]

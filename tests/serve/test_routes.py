@@ -156,7 +156,9 @@ async def test_leaderboard(client: httpx.AsyncClient) -> None:
 async def test_search(client: httpx.AsyncClient) -> None:
     found = (await client.get("/v1/influencers?search=INFLUENCER-1&limit=3")).json()
     assert [item["pk"] for item in found["items"]] == [1000, 1001, 1002]
-    assert [item["pk"] for item in (await client.get("/v1/influencers?search=1004")).json()["items"]] == [1004]
+    assert [item["pk"] for item in (await client.get("/v1/influencers?search=1004")).json()["items"]] == [
+        1004
+    ]
     assert (await client.get("/v1/influencers?search=nobody")).json() == {"total": 0, "items": []}
 
 

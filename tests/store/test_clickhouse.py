@@ -152,7 +152,7 @@ def test_nothing_to_insert(store: Store, history: History) -> None:
 def test_the_rows_that_are_there_already(store: Store, history: History) -> None:
     store.insert_observations(*history.add(np.arange(10)[:, None], MONDAY_S + np.array([0, 60, 120])))
     pk, at = store.existing_rows(3, 5, MONDAY_S + 1, MONDAY_S + 120)
-    assert (pk.dtype, at.dtype) == (np.uint32, np.uint32)
+    assert [column.dtype for column in (pk, at)] == [np.dtype(np.uint32)] * 2
     found = set(zip(pk.tolist(), at.tolist(), strict=True))
     assert found == {(number, MONDAY_S + second) for number in (3, 4, 5) for second in (60, 120)}
     assert len(store.existing_rows(11, 99, 0, 2**32 - 1)[0]) == 0
@@ -199,10 +199,13 @@ def test_everybody_is_replaced_at_one_moment(store: Store) -> None:
 
 def test_readers_see_one_moment_while_everybody_is_replaced(store: Store) -> None:
     store.replace_influencers([everybody(1_000, 1)])
+
+    def replace() -> None:
+        for followers in range(2, 8):
+            store.replace_influencers([everybody(1_000, followers)])
+
     with ThreadPoolExecutor(1) as pool:
-        replacing = pool.submit(
-            lambda: [store.replace_influencers([everybody(1_000, n)]) for n in range(2, 8)]
-        )
+        replacing = pool.submit(replace)
         while not replacing.done():
             seen = store.query("average")
             assert seen["influencers"].to_pylist() == [1_000]
@@ -243,9 +246,11 @@ def test_clickhouses_words_in_one_line(store: Store) -> None:
     assert "nowhere" in str(error.value)
 
 
-def test_a_question_that_takes_too_much_memory(store: Store) -> None:
+def test_a_question_that_takes_too_much_memory(store: Store, tmp_path: Path) -> None:
+    small = Handle(addresses.parse(f"chdb://{tmp_path}/store"), 2**26)
     with pytest.raises(StoreError, match="--store-megabytes"):
-        store._maintenance.ask("SELECT groupArray(number) FROM numbers(200000000)")
+        small.ask("SELECT groupArray(number) FROM numbers(20000000)")
+    small.close()
     assert store.row_count() == 0
 
 

@@ -20,7 +20,7 @@ from tidemark.store.series import (
     ratio,
 )
 
-from .conftest import DAY_S, MONDAY_S, History
+from .conftest import DAY_S, MONDAY_S, History, UInt32s
 from .test_rollups import POPULATION, close_all
 
 HOUR_S = 3_600
@@ -104,7 +104,7 @@ def rows(series: Series) -> list[tuple[float, ...]]:
     return [tuple(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def three_days(history: History) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+def three_days(history: History) -> tuple[UInt32s, UInt32s, UInt32s, UInt32s]:
     """Two influencers over three days and a bit, with gaps, seconds in disorder, and the days' very edges."""
     at = MONDAY_S + history.random.choice(3 * DAY_S + 5_000, 1_500, replace=False)
     at = at[(at // HOUR_S) % 5 != 2]

@@ -30,7 +30,7 @@ import os, subprocess, sys
 from pathlib import Path
 from tidemark.supervise.folder import DataFolder
 folder = DataFolder(Path(sys.argv[1]))
-child = subprocess.Popen(["sleep", "1000"], pass_fds=[folder.lock])
+child = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, pass_fds=[folder.lock])
 print(os.getpid(), child.pid, flush=True)
 """
 
@@ -71,3 +71,14 @@ def test_notes_of_those_who_write_none(folder: DataFolder) -> None:
     folder.forget("nats", os.getpid())
     folder.forget("nats", os.getpid())
     assert running(folder.path) == []
+
+
+def test_notes_of_the_dead_are_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    for name in (f"poll-{dead.pid}.json", f"poll-{os.getpid()}.json", f"poll-{10**30}.json", "other.txt"):
+        (run / name).write_text("{}")
+    DataFolder(tmp_path).release()
+    assert {path.name for path in run.iterdir()} == {f"poll-{os.getpid()}.json", "other.txt"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -12,7 +13,9 @@ import pytest
 import structlog
 from rich.console import Console
 
+from tests.supervise.conftest import until
 from tidemark.config import load
+from tidemark.supervise import live
 from tidemark.supervise.live import Meter, Row, render, summary
 from tidemark.supervise.screen import Screen
 from tidemark.telemetry import configure_logging
@@ -84,6 +87,23 @@ def test_what_processes_take() -> None:
     assert cpu is not None
     assert rss
     assert meter.measure(None) == meter.measure(2**22 + 1) == (None, None)
+
+
+async def test_a_line_a_minute_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [STATS, None]
+    monkeypatch.setattr(live, "SUMMARY_S", 0.0)
+    monkeypatch.setattr(live, "ask", lambda _: answers.pop(0) if answers else None)
+    with structlog.testing.capture_logs() as told:
+        watching = asyncio.create_task(live.watch(Screen(as_json=False), "http://127.0.0.1:8000", list))
+        await until(lambda: len(told) >= 2, "two lines")
+        watching.cancel()
+        await asyncio.wait({watching})
+    assert (told[0]["event"], told[0]["lag_batches"]) == ("watching", 3)
+    assert told[1]["event"] == "serve does not answer at the moment"
+
+
+async def test_nobody_answers() -> None:
+    assert await asyncio.to_thread(live.ask, "http://127.0.0.1:9/v1/stats") is None
 
 
 def test_lines_of_children(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,4 +57,7 @@ def _run(api: str, pipeline: int, seconds: float, pollers: int) -> dict[str, Any
         wall_s = usage_after.at - usage.at
         per_second = (rows_after - rows) / wall_s
         cores = usage_after.cores_since(usage)
-        return {"perSecond": per_second, "cpuUs": {role: core / per_second * 1e6 for role, core in cores.items()}}
+        return {
+            "perSecond": per_second,
+            "cpuUs": {role: core / per_second * 1e6 for role, core in cores.items()},
+        }

@@ -39,7 +39,11 @@ def measure(seconds: float, rounds: int, kind: str) -> dict[str, Any]:
             wrk_rates.append(wrk_per_second(api.url, seconds))
             for pipeline in PIPELINES:
                 runs[pipeline].append(_client_process(api.url, pipeline, seconds))
-    report: dict[str, Any] = {"target": api.kind, "rounds": rounds, "wrkPerSecond": statistics.median(wrk_rates)}
+    report: dict[str, Any] = {
+        "target": api.kind,
+        "rounds": rounds,
+        "wrkPerSecond": statistics.median(wrk_rates),
+    }
     for pipeline, results in runs.items():
         ratios = [result["perSecond"] / rate for result, rate in zip(results, wrk_rates, strict=True)]
         report[f"pipeline{pipeline}"] = {

@@ -96,7 +96,17 @@ def _role(command: list[str]) -> str:
 def fleet(*flags: str, data: Path | None = None) -> Iterator[Fleet]:
     """Start `tidemark up` with these flags in a folder of its own, and stop it in order. Raises TidemarkError."""
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder:
-        command = [sys.executable, "-m", "tidemark", "up", "--data", str(data or folder), "--port", "0", *flags]
+        command = [
+            sys.executable,
+            "-m",
+            "tidemark",
+            "up",
+            "--data",
+            str(data or folder),
+            "--port",
+            "0",
+            *flags,
+        ]
         with (Path(folder) / "log").open("w+") as log:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
             try:

@@ -36,7 +36,9 @@ def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> dict[str
         time.sleep(75)
         latest, series, paced = [], [], []
         for _ in range(rounds):
-            latest.append(wrk(up.url, seconds, LATEST_CONNECTIONS, "/", _LATEST.format(first=1_000_000, last=1_999_999)))
+            latest.append(
+                wrk(up.url, seconds, LATEST_CONNECTIONS, "/", _LATEST.format(first=1_000_000, last=1_999_999))
+            )
             script = _SERIES.format(first=1_000_000, last=1_999_999, since=int(time.time()) - 86_400)
             series.append(wrk(up.url, seconds, SERIES_CONNECTIONS, "/", script))
             paced.append(_paced(up.url, seconds))
@@ -71,7 +73,9 @@ def _paced(url: str, seconds: float) -> tuple[float, float]:
     for i in range(int(seconds * PACED_RATE)):
         due = start + i / PACED_RATE
         time.sleep(max(0.0, due - time.monotonic()))
-        with urllib.request.urlopen(f"{url}/v1/influencers/{1_000_000 + i * 7919 % 1_000_000}", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"{url}/v1/influencers/{1_000_000 + i * 7919 % 1_000_000}", timeout=10
+        ) as answer:
             answer.read()
         waits.append((time.monotonic() - due) * 1_000)
     ordered = sorted(waits)

@@ -104,7 +104,9 @@ def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise CallerError(f"the target of the benchmark did not start on port {port}")
 
 
-def wrk_per_second(url: str, seconds: float, connections: int = CONNECTIONS, path: str | None = None) -> float:
+def wrk_per_second(
+    url: str, seconds: float, connections: int = CONNECTIONS, path: str | None = None
+) -> float:
     """Requests a second that wrk gets answered, one in flight on each of its connections."""
     return wrk(url, seconds, connections, path).per_second
 
@@ -119,7 +121,11 @@ class Wrk:
 
 
 def wrk(
-    url: str, seconds: float, connections: int = CONNECTIONS, path: str | None = None, script: str | None = None
+    url: str,
+    seconds: float,
+    connections: int = CONNECTIONS,
+    path: str | None = None,
+    script: str | None = None,
 ) -> Wrk:
     """Run wrk with one thread. Raises CallerError when it is missing or says nothing."""
     program = shutil.which("wrk")
@@ -139,5 +145,3 @@ def wrk(
         raise CallerError(f"wrk said nothing of use: {said.strip()[:200]}")
     units = {"us": 0.001, "ms": 1.0, "s": 1_000.0}
     return Wrk(float(rate[1]), float(p50[1]) * units[p50[2]], float(p99[1]) * units[p99[2]])
-
-

@@ -30,6 +30,8 @@ from tidemark.messages import Batch, MessageError, Tick, Turn, Verdicts
 
 CALL_DEADLINE_S: Final = 5.0
 CONNECT_DEADLINE_S: Final = 5.0
+CLOSE_DEADLINE_S: Final = 2.0
+"""For each of the two steps: a server that is stuck does not keep a process from ending."""
 RECONNECT_WAIT_S: Final = 0.5
 STREAM_IN_USE: Final = 10058
 """JetStream's error code for a stream that exists with another configuration."""
@@ -248,12 +250,16 @@ class Log:
                 last = (await self._jetstream.get_last_msg(streams.VERDICTS, subject)).seq or 0
             except NotFoundError:
                 return Record([], 0)
-            subscription = await self._jetstream.pull_subscribe(subject, stream=streams.VERDICTS, config=config)
+            subscription = await self._jetstream.pull_subscribe(
+                subject, stream=streams.VERDICTS, config=config
+            )
             info = await subscription.consumer_info()
             verdicts = []
             waiting = info.num_pending or 0
             while waiting:
-                messages = await subscription.fetch(min(waiting, RECORD_FETCH_MESSAGES), timeout=CALL_DEADLINE_S)
+                messages = await subscription.fetch(
+                    min(waiting, RECORD_FETCH_MESSAGES), timeout=CALL_DEADLINE_S
+                )
                 waiting -= len(messages)
                 for message in messages:
                     last = max(last, message.metadata.sequence.stream)
@@ -314,9 +320,10 @@ class Log:
         """Flush what is buffered and disconnect."""
         if self._client is None:
             return
-        with suppress(*_FOREIGN):  # NATS is gone; what it did not acknowledge, the caller knows
-            await asyncio.wait_for(self._client.flush(1), 2)
-        await self._client.close()
+        # NATS may be gone, and nats-py fails to send it the rest; what it did not acknowledge, the caller knows.
+        for work in (self._client.flush, self._client.close):
+            with suppress(*_FOREIGN):
+                await asyncio.wait_for(work(), CLOSE_DEADLINE_S)
 
 
 @asynccontextmanager

@@ -192,7 +192,6 @@ class _Poller:
 async def _keep_alive(delivery: Delivery) -> None:
     while True:
         await asyncio.sleep(streams.TICK_ACK_WAIT_S / 3)
-        with suppress(
-            LogError
-        ):  # reconnecting; if it lasts, another gets the tick and the log drops one batch
+        # While reconnecting it fails; if that lasts, another gets the tick and the log drops one batch.
+        with suppress(LogError):
             await delivery.in_progress()

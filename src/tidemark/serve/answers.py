@@ -205,7 +205,9 @@ def as_csv(answer: Points | AveragePoints) -> bytes:
 
 def schemas() -> tuple[dict[type, dict[str, Any]], dict[str, Any]]:
     """The OpenAPI schemas: a reference for each answer, and the components referred to."""
-    references, components = msgspec.json.schema_components(ANSWERS, ref_template="#/components/schemas/{name}")
+    references, components = msgspec.json.schema_components(
+        ANSWERS, ref_template="#/components/schemas/{name}"
+    )
     return dict(zip(ANSWERS, references, strict=True)), components
 
 

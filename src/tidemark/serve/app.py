@@ -35,7 +35,9 @@ def create(sources: Sources) -> FastAPI:
     async def readyz() -> Response:
         """Reads are answered and the log is read; 503 while the log is away."""
         if sources.figures.log_away:
-            return problems.response(503, "The log is away", "reads are answered, but nothing new arrives: is NATS up?")
+            return problems.response(
+                503, "The log is away", "reads are answered, but nothing new arrives: is NATS up?"
+            )
         return Response("ready\n", media_type="text/plain")
 
     @app.get("/metrics", response_class=Response)

@@ -68,7 +68,9 @@ class Figures:
             observations_total=self._sink.rows_stored,
             observations_per_second=round(self.observations_per_second(), 3),
             coverage=view.coverage(now_ms, self._interval_ms),
-            freshness_seconds=freshness and FreshnessSeconds(freshness.p50, freshness.p99, freshness.max),
+            freshness_seconds=None
+            if freshness is None
+            else FreshnessSeconds(freshness.p50, freshness.p99, freshness.max),
             suspicious=Verdicts(verdicts.suspicious, verdicts.not_suspicious, verdicts.unknown),
             lag_batches=self._sink.lag_batches,
             as_of=rfc3339(now_ms // 1_000),

@@ -101,7 +101,9 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
             listener.listen(BACKLOG)
         except OSError as error:
             why = "it is in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-            raise TidemarkError(f"cannot listen on {host}:{port}: {why}; choose another --port or --host") from error
+            raise TidemarkError(
+                f"cannot listen on {host}:{port}: {why}; choose another --port or --host"
+            ) from error
         listener.setblocking(False)
         yield listener
     finally:
@@ -123,7 +125,9 @@ def restore(board: Board, store: Store) -> None:
     if known.num_rows:
         suspicious = known["suspicious"].combine_chunks().cast("int8").fill_null(-1).to_numpy()
         checked_at = known["suspicious_checked_at"].combine_chunks().fill_null(0).to_numpy()
-        columns = (known[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at"))
+        columns = (
+            known[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at")
+        )
         board.restore(*columns, username=known["username"], verdict=suspicious, verdict_at=checked_at)
         since_s = int(known["observed_at"].to_numpy().max())
     # The table was written within a minute of its newest row; names and rows of two minutes more are cheap.
@@ -209,5 +213,3 @@ class _Work:
             logger.info(
                 "rolled up", hours=len(done.hours_closed), days=len(done.days_closed), late=done.marks_cleared
             )
-
-

@@ -29,7 +29,9 @@ DEFAULT_RANGE_S: Final = 86_400
 TIME_MAX_S: Final = 2**32 - 1
 
 Pk = Annotated[str, Path(description="The influencer's pk.", examples=["1000001"])]
-From = Annotated[str | None, Query(alias="from", description="RFC 3339 or Unix seconds; default: a day before `to`.")]
+From = Annotated[
+    str | None, Query(alias="from", description="RFC 3339 or Unix seconds; default: a day before `to`.")
+]
 To = Annotated[str | None, Query(description="RFC 3339 or Unix seconds, exclusive; default: now.")]
 Step = Annotated[
     Literal["auto", "raw", "1m", "1h", "1d"],
@@ -56,7 +58,7 @@ def router(sources: Sources) -> APIRouter:
 
     def answer(kind: type, *others: str) -> dict[int | str, dict[str, Any]]:
         content = {"application/json": {"schema": references[kind]}} | {other: {} for other in others}
-        problem = {"application/problem+json": {}}
+        problem: dict[str, Any] = {"application/problem+json": {}}
         return {
             200: {"content": content},
             404: {"description": "Not known, or not observed yet", "content": problem},
@@ -83,7 +85,9 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get("/influencers", responses=answer(Listing), response_class=Response)
     async def search(
-        search: Annotated[str, Query(min_length=1, max_length=64, description="A pk or the beginning of a username.")],
+        search: Annotated[
+            str, Query(min_length=1, max_length=64, description="A pk or the beginning of a username.")
+        ],
         limit: Limit = 20,
     ) -> Response:
         """Whom a text may mean: by pk or by the beginning of a username."""
@@ -94,7 +98,9 @@ def router(sources: Sources) -> APIRouter:
     async def leaderboard(
         limit: Limit = 100,
         offset: Annotated[int, Query(ge=0, le=2**28, description="How many places to leave out.")] = 0,
-        around: Annotated[str | None, Query(description="A pk that is to be in the middle, instead of `offset`.")] = None,
+        around: Annotated[
+            str | None, Query(description="A pk that is to be in the middle, instead of `offset`.")
+        ] = None,
     ) -> Response:
         """The influencers by followers, ties in the order of their pks, all of one moment."""
         view = board.view
@@ -137,13 +143,17 @@ def _pk(text: str, population: Population) -> int:
     """A watched pk. Problem 422 for anything else."""
     if re.fullmatch(r"[0-9]{1,10}", text) and int(text) in population:
         return int(text)
-    raise Problem(422, "Not a watched pk", f"{text[:40]!r} is not among the watched influencers, {population}")
+    raise Problem(
+        422, "Not a watched pk", f"{text[:40]!r} is not among the watched influencers, {population}"
+    )
 
 
 def _observed(latest: Latest | None, pk: int) -> Latest:
     """Problem 404 for who has not been observed."""
     if latest is None:
-        raise Problem(404, "Not observed yet", f"influencer {pk} is watched, but the API has not told of it yet")
+        raise Problem(
+            404, "Not observed yet", f"influencer {pk} is watched, but the API has not told of it yet"
+        )
     return latest
 
 
@@ -152,7 +162,11 @@ def _range(from_: str | None, to: str | None) -> tuple[int, int]:
     to_s = _time(to) if to is not None else int(time.time()) + 1
     from_s = _time(from_) if from_ is not None else max(0, to_s - DEFAULT_RANGE_S)
     if from_s >= to_s:
-        raise Problem(422, "Not a time range", f"from {answers.rfc3339(from_s)} is not before to {answers.rfc3339(to_s)}")
+        raise Problem(
+            422,
+            "Not a time range",
+            f"from {answers.rfc3339(from_s)} is not before to {answers.rfc3339(to_s)}",
+        )
     return from_s, to_s
 
 
@@ -168,5 +182,7 @@ def _time(text: str) -> int:
     except (ValueError, OverflowError):
         at_s = -1
     if not 0 <= at_s <= TIME_MAX_S:
-        raise Problem(422, "Not a time", f"{text[:40]!r} is no time: write 2026-01-31T12:00:00Z or Unix seconds")
+        raise Problem(
+            422, "Not a time", f"{text[:40]!r} is no time: write 2026-01-31T12:00:00Z or Unix seconds"
+        )
     return at_s

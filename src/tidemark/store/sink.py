@@ -45,6 +45,7 @@ SEEN_MAX: Final = 200_000
 FUTURE_MAX_S: Final = 3_600
 """A batch from further ahead waits in the log: taken over, it would be everybody's latest for too long."""
 FUTURE_RETRY_S: Final = 60.0
+LAG_SECONDS: Final = 1.0
 RETRY_MIN_S: Final = 0.5
 RETRY_MAX_S: Final = 15.0
 STOP_PATIENCE_S: Final = 10.0
@@ -126,6 +127,7 @@ class Sink:
         self._writing: asyncio.Task[None] | None = None
         self.lag_batches: int | None = None
         """Batches on the log that are not stored yet; None while that is not known."""
+        self._lag_due_at = 0.0
         self.log_away = True
         """Whether the log could not be read at the last try."""
         self.rows_stored = 0
@@ -149,6 +151,7 @@ class Sink:
                 consumer = consumer or await connect()
                 deliveries = await consumer.next(FETCH_MESSAGES, FETCH_WAIT_S)
                 self.log_away = False
+                await self._measure_lag(consumer)
             except LogError as error:
                 self.lag_batches, self.log_away = None, True
                 logger.warning("the log cannot be read, trying again", error=str(error))
@@ -159,15 +162,23 @@ class Sink:
             full = block.rows >= BLOCK_ROWS_MAX
             if block.deliveries and (full or time.monotonic() - block.since >= BLOCK_SECONDS):
                 if await self._written(stop, wait_for_it=full):
-                    self._writing = asyncio.ensure_future(self._write(block, stop, consumer))
+                    self._writing = asyncio.ensure_future(self._write(block, stop))
                     block = Block()
             elif not block.deliveries:
                 block.since = time.monotonic()
             if stop.is_set() and (not deliveries or time.monotonic() > give_up_at):
                 break
         if await self._written(stop, wait_for_it=True) and block.deliveries:
-            await self._write(block, stop, consumer)
+            await self._write(block, stop)
         self._writer.shutdown()
+
+    async def _measure_lag(self, consumer: Consumer) -> None:
+        """Ask now and then how far behind the store is."""
+        now = time.monotonic()
+        if now >= self._lag_due_at:
+            self._lag_due_at = now + LAG_SECONDS
+            self.lag_batches = await consumer.pending()
+            telemetry.LAG_BATCHES.set(self.lag_batches)
 
     async def _take(self, delivery: Delivery, block: Block) -> None:
         assert self._seen is not None
@@ -208,15 +219,15 @@ class Sink:
             self._writing = None
         return self._writing is None
 
-    async def _write(self, block: Block, stop: asyncio.Event, consumer: Consumer | None) -> None:
+    async def _write(self, block: Block, stop: asyncio.Event) -> None:
         """Store the block, however often it takes, and acknowledge it. Given up when `stop` is set and it fails."""
         pause_s = RETRY_MIN_S
-        while True:
+        stored: int | None = None
+        while stored is None:
             try:
                 stored = await asyncio.get_running_loop().run_in_executor(
                     self._writer, self._store_block, block
                 )
-                break
             except StoreError as error:
                 telemetry.INSERT_FAILURES.inc()
                 logger.error(
@@ -230,12 +241,6 @@ class Sink:
         telemetry.DUPLICATES.inc(block.rows - stored)
         for delivery in block.deliveries:
             await _quietly(delivery.ack())
-        if consumer is not None:
-            try:
-                self.lag_batches = await consumer.pending()
-                telemetry.LAG_BATCHES.set(self.lag_batches)
-            except LogError:
-                self.lag_batches = None
 
     def _store_block(self, block: Block) -> int:
         """Insert what of the block is not stored yet; returns how many rows. Runs in the writer's thread."""

@@ -42,6 +42,7 @@ class DataFolder:
         except BaseException:
             os.close(self.lock)
             raise
+        self._forget_the_dead()
 
     def _take(self) -> None:
         try:
@@ -92,6 +93,14 @@ class DataFolder:
         with suppress(OSError):
             self.note_of(role, pid).unlink()
 
+    def _forget_the_dead(self) -> None:
+        """Remove the notes of those who could not, because they were killed or the machine went down."""
+        for note in self._runs.glob("*-*.json"):
+            pid = note.stem.rpartition("-")[2]
+            if pid.isdigit() and not _alive(int(pid)):
+                with suppress(OSError):
+                    note.unlink()
+
     def release(self) -> None:
         """Give the folder back. May be called again."""
         if self.lock >= 0:
@@ -102,7 +111,7 @@ class DataFolder:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

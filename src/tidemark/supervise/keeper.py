@@ -167,22 +167,20 @@ class Keeper:
         return ready_at, status, child.complaint
 
     async def _ready(self, child: Child) -> float | None:
-        """Wait until it is ready, which is when is returned, or has ended: None."""
+        """Wait until it is ready, and return when that was (monotonic seconds); None if it ended before."""
         order = self.order
-        while not child.exited.done():
-            address = order.ready(child.pid) if order.ready else child.address
-            if address is None:
-                await asyncio.wait({child.exited}, timeout=READY_LOOK_S)
-                continue
-            if not order.noted:
-                self._folder.note(order.role, child.pid)
-            if not self._stopping.is_set():
-                self.state = State.RUNNING
-                logger.info("ready", child=order.name, pid=child.pid)
-            self.address = self.address or address
-            self._was_ready.set()
-            return time.monotonic()
-        return None
+        while (address := order.ready(child.pid) if order.ready else child.address) is None:
+            if child.exited.done():
+                return None
+            await asyncio.wait({child.exited}, timeout=READY_LOOK_S)
+        if not order.noted:
+            self._folder.note(order.role, child.pid)
+        if not self._stopping.is_set():
+            self.state = State.RUNNING
+            logger.info("ready", child=order.name, pid=child.pid)
+        self.address = self.address or address
+        self._was_ready.set()
+        return time.monotonic()
 
     def _hear(self, said: Said) -> None:
         match said.kind:

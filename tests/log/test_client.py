@@ -1,0 +1,282 @@
+"""The log against a real NATS server, which is killed and started again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import nats
+import numpy as np
+import pytest
+
+from tests.log.server import PATIENCE_S, NatsServer
+from tidemark.config import load
+from tidemark.errors import LogError
+from tidemark.log import client, streams
+from tidemark.log.client import Consumer, Delivery, Log, connect
+from tidemark.messages import Batch, MessageError, Tick, string_array
+
+WAIT_S = 0.2
+"""For what is not to come; what is to come is waited for with patience."""
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not to come in time does not take long."""
+    monkeypatch.setattr(client, "CALL_DEADLINE_S", 0.7)
+    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 0.7)
+
+
+@pytest.fixture
+async def log(nats_server: NatsServer) -> AsyncIterator[Log]:
+    async with connect(load(nats=[nats_server.url]), "test") as log:
+        await log.open()
+        yield log
+
+
+def tick(shard: int = 0, due_ms: int = 1) -> Tick:
+    return Tick(shard, shard * 10, shard * 10 + 9, due_ms)
+
+
+def batch(tick_id: str = "0-9@1", pks: int = 3) -> Batch:
+    counts = np.arange(pks, dtype=np.uint32)
+    return Batch(tick_id, counts, np.ones(pks, np.int64), counts, counts, string_array(["a"] * pks))
+
+
+async def patient(log: Log, work: str, *arguments: object) -> None:
+    """Try until the log is there again."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            await log.open()
+            await getattr(log, work)(*arguments)
+        except LogError:
+            assert time.monotonic() < give_up_at
+        else:
+            return
+
+
+async def some(consumer: Consumer, count: int) -> list[Delivery]:
+    """So many messages, however long they take."""
+    deliveries: list[Delivery] = []
+    give_up_at = time.monotonic() + PATIENCE_S
+    while len(deliveries) < count:
+        assert time.monotonic() < give_up_at, f"only {len(deliveries)} came"
+        deliveries += await consumer.next(count - len(deliveries), 1)
+    return deliveries
+
+
+async def test_a_tick_is_handed_to_one_of_the_pollers(log: Log, nats_server: NatsServer) -> None:
+    async with connect(load(nats=[nats_server.url]), "test") as other:
+        await other.open()
+        consumers = [await log.consume_ticks(), await other.consume_ticks()]
+        for shard in range(20):
+            await log.publish_tick(tick(shard))
+        assert await log.ticks_waiting() == 20
+        taken = [await some(consumer, 10) for consumer in consumers]
+        shards = [Tick.decode(delivery.data).shard for deliveries in taken for delivery in deliveries]
+        assert sorted(shards) == list(range(20))
+        assert await log.ticks_waiting() == 0
+        assert await consumers[0].pending() == 20
+        for delivery in taken[0] + taken[1]:
+            await delivery.ack()
+        await asyncio.gather(*(consumer.next(1, WAIT_S) for consumer in consumers))
+        assert await consumers[0].pending() == 0
+
+
+async def test_a_tick_that_is_published_again_is_dropped(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    await log.publish_tick(tick())
+    (delivery,) = await some(consumer, 1)
+    await delivery.ack()
+    await log.publish_tick(tick())
+    assert await consumer.next(1, WAIT_S) == []
+    await log.publish_tick(tick(due_ms=2))
+    assert len(await some(consumer, 1)) == 1
+
+
+async def test_a_tick_that_nobody_took_is_replaced(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    for due_ms in range(1, 6):
+        await log.publish_tick(tick(shard=1, due_ms=due_ms))
+        await log.publish_tick(tick(shard=2, due_ms=due_ms))
+    deliveries = await some(consumer, 2)
+    assert [Tick.decode(delivery.data) for delivery in deliveries] == [tick(1, 5), tick(2, 5)]
+    assert await consumer.next(1, WAIT_S) == []
+
+
+async def test_a_tick_that_was_handed_back_comes_again(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    await log.publish_tick(tick())
+    (first,) = await some(consumer, 1)
+    await first.in_progress()
+    await first.again(0.05)
+    (second,) = await some(consumer, 1)
+    assert second.data == first.data
+    await second.again(0)
+    (third,) = await some(consumer, 1)
+    await third.ack()
+    assert await consumer.next(1, WAIT_S) == []
+
+
+async def test_what_is_terminated_comes_to_nobody(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    await log.publish_tick(tick())
+    (delivery,) = await some(consumer, 1)
+    await delivery.terminate()
+    assert await consumer.next(1, WAIT_S) == []
+    with pytest.raises(LogError):
+        await delivery.ack()
+
+
+async def test_a_batch_is_kept_for_each_store_and_kept_once(log: Log) -> None:
+    await log.publish_batch(0, batch("0-9@1"))
+    await log.publish_batch(0, batch("0-9@1", pks=2))
+    await log.publish_batch(0, batch("0-9@2"))
+    for store in ("one", "two"):
+        consumer = await log.consume_observations(store)
+        assert await consumer.pending() == 2
+        deliveries = await some(consumer, 2)
+        assert [Batch.decode(delivery.data).tick_id for delivery in deliveries] == ["0-9@1", "0-9@2"]
+        assert len(Batch.decode(deliveries[0].data)) == 3
+        for delivery in deliveries:
+            await delivery.ack()
+
+
+async def test_a_store_goes_on_where_it_stopped(log: Log) -> None:
+    for due_ms in range(4):
+        await log.publish_batch(0, batch(f"0-9@{due_ms}"))
+    consumer = await log.consume_observations("one")
+    for delivery in await some(consumer, 2):
+        await delivery.ack()
+    await some(consumer, 1)
+    again = await log.consume_observations("one")
+    assert await again.pending() == 2  # the third was delivered and not acknowledged
+    (fourth,) = await some(again, 1)
+    assert Batch.decode(fourth.data).tick_id == "0-9@3"
+
+
+async def test_what_others_put_on_the_streams_is_no_message_of_ours(
+    log: Log, nats_server: NatsServer
+) -> None:
+    foreign = await nats.connect(nats_server.url)
+    try:
+        await foreign.jetstream().publish(streams.observation_subject(0), b"hello")
+        await foreign.jetstream().publish(streams.tick_subject(0), b"hello")
+    finally:
+        await foreign.close()
+    for consumer, decode in [
+        (await log.consume_observations("one"), Batch.decode),
+        (await log.consume_ticks(), Tick.decode),
+    ]:
+        (delivery,) = await some(consumer, 1)
+        with pytest.raises(MessageError):
+            decode(delivery.data)
+        await delivery.terminate()
+        assert await consumer.next(1, WAIT_S) == []
+
+
+async def test_settings_that_changed_are_taken_over(log: Log, nats_server: NatsServer) -> None:
+    await log.publish_batch(0, batch())
+    async with connect(load(nats=[nats_server.url], log_hours=0.1, log_gigabytes=1), "test") as changed:
+        await changed.open()
+        consumer = await changed.consume_observations("one")
+        assert len(await some(consumer, 1)) == 1
+    direct = await nats.connect(nats_server.url)
+    try:
+        info = await direct.jetstream().stream_info(streams.OBSERVATIONS)
+    finally:
+        await direct.close()
+    assert (info.config.max_bytes, info.config.max_age) == (1_000_000_000, 360)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_after_a_crash_of_the_server_batches_are_there_and_ticks_start_anew(
+    log: Log, nats_server: NatsServer
+) -> None:
+    ticks = await log.consume_ticks()
+    store = await log.consume_observations("one")
+    await log.publish_tick(tick())
+    for due_ms in range(3):
+        await log.publish_batch(0, batch(f"0-9@{due_ms}"))
+    (first,) = await some(store, 1)
+    await first.ack()
+    nats_server.restart()
+
+    await patient(log, "publish_batch", 0, batch("0-9@2"))  # the third once more: its id is remembered
+    await patient(log, "publish_batch", 0, batch("0-9@3"))
+    read = [Batch.decode(delivery.data).tick_id for delivery in await some(store, 3)]
+    assert set(read) >= {"0-9@1", "0-9@2", "0-9@3"}
+    assert await store.pending() <= 4
+
+    await patient(log, "consume_ticks")
+    await patient(log, "publish_tick", tick())  # a tick of before the crash may be issued again
+    (delivery,) = await some(ticks, 1)
+    assert Tick.decode(delivery.data) == tick()
+
+
+async def test_a_queue_that_is_gone_is_an_error_and_no_silence(log: Log, nats_server: NatsServer) -> None:
+    consumer = await log.consume_ticks()
+    nats_server.restart()
+    give_up_at = time.monotonic() + PATIENCE_S
+    with pytest.raises(LogError, match="cannot read the log"):  # noqa: PT012 - empty answers while it reconnects
+        while time.monotonic() < give_up_at:
+            assert await consumer.next(1, 0.5) == []
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_while_the_server_is_away_calls_end(log: Log, nats_server: NatsServer) -> None:
+    consumer = await log.consume_ticks()
+    await log.publish_tick(tick())
+    (delivery,) = await some(consumer, 1)
+    nats_server.kill()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await consumer.next(1, WAIT_S) == []
+        with pytest.raises(LogError, match="is the NATS server up"):
+            await log.publish_tick(tick(due_ms=2))
+        with pytest.raises(LogError, match="is the NATS server up"):
+            await consumer.pending()
+        await delivery.ack()  # waits in the client until the server is back
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_server_that_is_not_there(nats_server: NatsServer) -> None:
+    nats_server.kill()
+    async with asyncio.timeout(PATIENCE_S), connect(load(nats=[nats_server.url]), "test") as log:
+        with pytest.raises(
+            LogError, match=f"cannot reach NATS at 127.0.0.1:{nats_server.port} .*Connect call failed"
+        ):
+            await log.open()
+        nats_server.start()
+        await patient(log, "publish_tick", tick())
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_wrong_token_is_called_so_and_not_shown(nats_server: NatsServer) -> None:
+    nats_server.token = "right"
+    nats_server.restart()
+    url = nats_server.url.replace("right", "wrong")
+    async with asyncio.timeout(PATIENCE_S), connect(load(nats=[url]), "test") as log:
+        with pytest.raises(LogError, match="refuses these credentials") as refused:
+            await log.open()
+        assert "wrong" not in str(refused.value)
+    async with connect(load(nats=[nats_server.url]), "test") as log:
+        await log.open()
+
+
+async def test_a_client_that_gave_up_is_replaced(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    assert log._client is not None
+    # As nats-py does by itself after an error of the server's that it does not know.
+    await log._client.close()
+    with pytest.raises(LogError):
+        await log.publish_tick(tick())
+    with pytest.raises(LogError):
+        await consumer.next(1, WAIT_S)
+    await log.open()
+    await log.publish_tick(tick())
+    assert len(await some(await log.consume_ticks(), 1)) == 1
+
+
+async def test_closing_a_log_that_was_never_opened() -> None:
+    async with connect(load(), "test"):
+        pass

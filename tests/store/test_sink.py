@@ -1,0 +1,214 @@
+"""Batches from a real log into a real store, with everything that comes twice, late or broken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.log.server import NatsServer, until
+from tidemark.board import Board
+from tidemark.config import load
+from tidemark.errors import StoreError
+from tidemark.log.client import Consumer, Log, connect
+from tidemark.messages import Batch, string_array
+from tidemark.population import Population
+from tidemark.store.clickhouse import Store
+from tidemark.store.sink import Seen, Sink
+
+POPULATION = Population(1_000, 1_099, shard_size=10)
+NOW_S = int(time.time())
+
+
+def batch(shard: int, at_s: int, name: str = "", followers: int = 7) -> Batch:
+    first, last = POPULATION.shard_range(shard)
+    pk = np.arange(first, last + 1, dtype=np.uint32)
+    return Batch(
+        tick_id=name or f"{first}-{last}@{at_s}000",
+        pk=pk,
+        observed_at_ms=np.full(len(pk), at_s * 1_000 + 500, np.int64),
+        follower_count=np.full(len(pk), followers, np.uint32),
+        following_count=np.ones(len(pk), np.uint32),
+        username=string_array([f"influencer-{number}" for number in pk]),
+    )
+
+
+def test_seen_knows_a_batch_by_its_id() -> None:
+    seen = Seen(stored_until_s=0)
+    assert seen.take(batch(0, NOW_S))
+    assert not seen.take(batch(0, NOW_S, followers=8))
+    assert seen.take(batch(1, NOW_S))
+
+
+def test_only_what_the_store_had_reached_is_doubtful() -> None:
+    seen = Seen(stored_until_s=NOW_S)
+    assert seen.doubtful(batch(0, NOW_S))
+    assert not seen.doubtful(batch(0, NOW_S + 1))
+
+
+def test_what_is_no_longer_remembered_is_doubtful() -> None:
+    seen = Seen(stored_until_s=0, ids_max=2)
+    for shard in range(3):
+        assert seen.take(batch(shard, NOW_S + shard))
+    assert seen.doubtful(batch(0, NOW_S))
+    assert not seen.doubtful(batch(1, NOW_S + 1))
+
+
+@dataclass
+class Running:
+    """A sink at work on a log, with its store and board."""
+
+    store: Store
+    board: Board
+    sink: Sink
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def end(self) -> None:
+        self.stop.set()
+        async with asyncio.timeout(60):
+            await self.task
+
+    def rows(self, pk: int) -> list[int]:
+        return self.store.series(pk, NOW_S - 86_400, NOW_S + 86_400, "raw").time.tolist()
+
+
+Start = Callable[[], Running]
+
+
+@pytest.fixture
+async def start(store: Store, log: Log) -> AsyncIterator[Start]:
+    """Start a sink on the store and the log; it is ended with the test."""
+    started: list[Running] = []
+
+    async def consumer() -> Consumer:
+        return await log.consume_observations(store.store_id)
+
+    def start() -> Running:
+        board = Board(POPULATION)
+        sink = Sink(store, board, POPULATION.first)
+        stop = asyncio.Event()
+        started.append(Running(store, board, sink, stop, asyncio.ensure_future(sink.run(consumer, stop))))
+        return started[-1]
+
+    yield start
+    for running in started:
+        await running.end()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[Log]:
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    server = NatsServer(folder)
+    server.start()
+    async with connect(load(nats=(server.url,)), "test") as log:
+        await log.open()
+        yield log
+    server.kill()
+
+
+async def test_batches_reach_the_board_and_the_store(log: Log, store: Store, start: Start) -> None:
+    running = start()
+    for shard in range(3):
+        await log.publish_batch(shard, batch(shard, NOW_S))
+    await until(lambda: running.sink.rows_stored == 30 and running.sink.lag_batches == 0, "what was published")
+    assert running.board.publish(NOW_S * 1_000).total == 30
+    await running.end()
+    assert running.rows(1_005) == [NOW_S]
+    assert store.load_usernames(0).num_rows == 30
+
+
+async def test_a_batch_that_comes_again_counts_once(log: Log, store: Store, start: Start) -> None:
+    running = start()
+    await log.publish_batch(0, batch(0, NOW_S))
+    # The same again under another subject and id: what a duplicate window that was missed looks like.
+    again = batch(0, NOW_S)
+    await log._publish("tidemark.observations.77", again.encode(), "another id")
+    await log.publish_batch(1, batch(1, NOW_S))
+    await until(lambda: running.sink.rows_stored == 20, "what was published")
+    await running.end()
+    assert running.rows(1_000) == [NOW_S]
+
+
+async def test_a_kill_between_insert_and_acknowledgement_doubles_nothing(
+    log: Log, store: Store, start: Start
+) -> None:
+    # What a killed process leaves behind: rows in the store, some of a batch only, and nothing acknowledged.
+    stored = batch(0, NOW_S)
+    at = (stored.observed_at_ms // 1_000).astype(np.uint32)
+    store.insert_observations(stored.pk[:4], at[:4], stored.follower_count[:4], stored.following_count[:4])
+    await log.publish_batch(0, stored)
+    await log.publish_batch(0, batch(0, NOW_S + 5))
+    await log.publish_batch(0, batch(0, NOW_S - 5))  # older than the store's newest, and not in it
+    running = start()
+    await until(lambda: running.sink.rows_stored == 30, "what was published")
+    await running.end()
+    for pk in range(1_000, 1_010):
+        assert running.rows(pk) == [NOW_S - 5, NOW_S, NOW_S + 5]
+
+
+async def test_an_insert_of_unknown_outcome_is_repeated_without_doubling(
+    log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted = store.insert_observations
+    failures = ["after the insert", "before the insert"]
+
+    def flaky(*columns: Any) -> None:
+        if not failures:
+            inserted(*columns)
+        elif failures.pop() == "after the insert":
+            inserted(*columns)
+            raise StoreError("the connection broke")
+        else:
+            raise StoreError("no space left")
+
+    monkeypatch.setattr(store, "insert_observations", flaky)
+    running = start()
+    for shard in range(2):
+        await log.publish_batch(shard, batch(shard, NOW_S))
+    await until(lambda: running.sink.rows_stored == 20 and running.sink.lag_batches == 0, "what was published")
+    await running.end()
+    assert not failures
+    assert running.rows(1_000) == running.rows(1_019) == [NOW_S]
+
+
+async def test_one_observation_a_second(log: Log, store: Store, start: Start) -> None:
+    running = start()
+    await log.publish_batch(0, batch(0, NOW_S, "first"))
+    await log.publish_batch(0, batch(0, NOW_S, "second", followers=8))
+    await log.publish_batch(0, batch(0, NOW_S + 1, "third", followers=9))
+    await until(lambda: running.sink.rows_stored == 20, "what was published")
+    await running.end()
+    series = store.series(1_000, NOW_S - 60, NOW_S + 60, "raw")
+    assert series.follower_count.tolist() == [7, 9]
+
+
+async def test_what_is_not_ours_is_set_aside(log: Log, store: Store, start: Start) -> None:
+    running = start()
+    await log._publish("tidemark.observations.0", b"not a batch", "x")
+    await log.publish_batch(0, batch(0, NOW_S))
+    await until(lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "what was published")
+    await running.end()
+
+
+async def test_a_batch_from_the_future_waits_in_the_log(log: Log, store: Store, start: Start) -> None:
+    running = start()
+    await log.publish_batch(0, batch(0, NOW_S + 7_200))
+    await log.publish_batch(1, batch(1, NOW_S))
+    await until(lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 1, "what was published")
+    await running.end()
+    assert running.board.publish(NOW_S * 1_000).total == 10
