@@ -58,7 +58,9 @@ def test_each_rest_is_twice_as_long_up_to_a_bound() -> None:
     breaker.allows(breaker.retry_at)
     breaker.succeeded()
     assert breaker.failed(now, breaker.failures_max)
-    assert breaker.retry_at - now <= breaker.rest_min_s * 1.25 + 1e-6  # a new failure starts from the shortest
+    assert (
+        breaker.retry_at - now <= breaker.rest_min_s * 1.25 + 1e-6
+    )  # a new failure starts from the shortest
 
 
 def test_failures_of_requests_that_were_on_their_way_do_not_prolong_the_rest() -> None:

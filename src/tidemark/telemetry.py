@@ -111,7 +111,7 @@ def configure_logging(settings: Settings, role: str) -> None:
     )
     structlog.contextvars.bind_contextvars(role=role)
     logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format=f"%(asctime)s [%(levelname)s] %(message)s"
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(message)s"
     )
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # told by our own callbacks, once
 

@@ -243,6 +243,8 @@ def test_applying_while_publishing_shows_no_half_batch(first: int) -> None:
 def test_the_second_an_influencer_was_observed_last_is_recognised(batch_of: Callable[..., Batch]) -> None:
     board = Board(Population(10, 19))
     board.apply(batch_of([(10, 5_200, 1, 1, "a"), (11, 6_900, 1, 1, "b")]))
-    again = batch_of([(9, 5_000, 1, 1, "z"), (10, 5_999, 2, 2, "a"), (11, 7_000, 2, 2, "b"), (12, 5_000, 1, 1, "c")])
+    again = batch_of(
+        [(9, 5_000, 1, 1, "z"), (10, 5_999, 2, 2, "a"), (11, 7_000, 2, 2, "b"), (12, 5_000, 1, 1, "c")]
+    )
     assert board.same_second(again).tolist() == [False, True, False, False]
     assert board.outside == 0

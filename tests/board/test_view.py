@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tidemark.board import Board, Freshness, VerdictCounts, View
+from tidemark.board import Board, Freshness, Latest, VerdictCounts, View
 from tidemark.messages import Batch
 from tidemark.population import Population
 
@@ -115,3 +115,31 @@ def test_search_answers_with_who_is_observed(board: Board, view: View) -> None:
     board.names.reindex()
     assert [one.pk for one in view.search("NAME10", 3)] == [100, 101, 102]
     assert [one.pk for one in view.search("103", 3)] == []
+
+
+def test_a_leaderboard_of_some_keeps_the_ranks_among_all(board: Board) -> None:
+    pks = np.array([101, 108, 107, 103])
+    board.apply_verdicts(pks, np.array([True, True, False, True]), np.full(4, 55))
+    view = board.publish(61_000)
+
+    def places(listed: list[Latest] | None) -> list[tuple[int, int]]:
+        assert listed is not None
+        return [(one.pk, one.rank) for one in listed]
+
+    assert places(view.leaderboard(10, suspicious=True)) == [(101, 1), (108, 3)]
+    assert places(view.leaderboard(10, suspicious=False)) == [(104, 1), (100, 4), (102, 5), (107, 5)]
+    assert places(view.leaderboard(2, 1, suspicious=False)) == [(100, 4), (102, 5)]
+    assert len(view.listed(True)) == 2, "103 was never observed"
+    assert len(view.listed(False)) == 4
+    assert view.listed() is view.ranking
+    assert places(view.around(100, 1, suspicious=True)) == [(108, 3)], "the end, for 100 would come after it"
+    assert places(view.around(108, 2, suspicious=False)) == [(104, 1), (100, 4)]
+
+
+def test_how_far_the_classification_is(board: Board) -> None:
+    assert board.view.oldest_verdict_at is None
+    assert board.view.classified(0) == 0
+    board.apply_verdicts(np.array([100, 101, 102]), np.array([True, False, True]), np.array([55, 60, 70]))
+    view = board.publish(61_000)
+    assert view.oldest_verdict_at == 55
+    assert [view.classified(since) for since in (0, 55, 56, 61, 71)] == [0.3, 0.3, 0.2, 0.1, 0.0]

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.log.server import NatsServer
 from tidemark.classify.classifier import classify
-from tidemark.config import Settings
+from tidemark.config import Settings, load
 from tidemark.log import streams
 from tidemark.log.client import Log, connect
 from tidemark.messages import Turn, Verdicts
@@ -30,23 +27,14 @@ PATIENCE_S = 60
 
 @pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server with an empty store."""
-    folder = tmp_path_factory.mktemp("nats")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = Path(sys.executable).with_name("nats-server")
-    process = subprocess.Popen(
-        [program, "-js", "-sd", folder, "-a", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    yield f"nats://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(10)
+    """A real server; each test empties its streams."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server.url
+    server.kill()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same code with shorter waits: the turn of a dead classifier goes to another after a second."""
     monkeypatch.setattr(streams, "TURN_ACK_WAIT_S", 1.0)
@@ -160,7 +148,7 @@ def sound(pk: int) -> bytes:
 async def api() -> AsyncIterator[Api]:
     api = Api()
     server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
-    api.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    api.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield api
     server.close()
     await api.stop()
@@ -252,7 +240,7 @@ async def bench_of(settings: Settings) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def bench(nats_url: str, api: Api) -> AsyncIterator[Bench]:
-    settings = Settings(
+    settings = load(
         api=(api.url,),
         nats=(nats_url,),
         influencers=f"{FIRST}-{FIRST + 19}",

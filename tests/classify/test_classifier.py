@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 
-from tidemark.config import Settings
+from tidemark.classify import classifier
+from tidemark.config import load
 from tidemark.errors import CallerError
 from tidemark.messages import Turn
 from tidemark.simulate import Mockstagram, is_suspicious
 
 from .conftest import FIRST, Api, Bench, bench_of, sound, until
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 LAST = FIRST + 19
 ALL = list(range(FIRST, LAST + 1))
@@ -40,7 +44,7 @@ async def test_the_question_holds_the_current_details(bench: Bench, api: Api) ->
 
 
 async def test_with_the_stand_in(nats_url: str, mockstagram: Mockstagram) -> None:
-    settings = Settings(api=(await mockstagram.start(),), nats=(nats_url,), classify_concurrency=32)
+    settings = load(api=(await mockstagram.start(),), nats=(nats_url,), classify_concurrency=32)
     async with bench_of(settings) as bench:
         await bench.order(FIRST, FIRST + 99)
         bench.start()
@@ -63,18 +67,13 @@ async def test_as_many_calls_in_flight_as_wanted(bench: Bench, api: Api) -> None
     await bench.order(FIRST, LAST)
     bench.start()
     await until(lambda: api.in_flight == 8, "8 calls in flight")
-    await until(lambda: len(bench.running) == 1, "nothing more")
     free.set()
     await bench.done()
     assert api.in_flight_max == 8
     assert set(api.times.values()) == {1}
 
 
-def answer(status: int, body: bytes) -> tuple[int, bytes]:
-    return status, body
-
-
-BAD = {
+BAD: dict[str, Callable[[int], tuple[int, bytes]]] = {
     "500": lambda pk: (500, b"{}"),
     "400": lambda pk: (400, b"{}"),
     "404": lambda pk: (404, b"{}"),
@@ -89,9 +88,11 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-async def test_what_is_no_verdict_is_asked_for_again(bench: Bench, api: Api, bad: object) -> None:
+async def test_what_is_no_verdict_is_asked_for_again(
+    bench: Bench, api: Api, bad: Callable[[int], tuple[int, bytes]]
+) -> None:
     async def told(pk: int) -> tuple[int, bytes]:
-        return bad(pk)  # type: ignore[operator]
+        return bad(pk)
 
     api.answering = lambda pk, times: told(pk) if times < 2 and pk % 4 == 0 else None
     await bench.order(FIRST, LAST)
@@ -131,7 +132,7 @@ async def test_who_fails_too_often_is_left_for_later_and_keeps_the_turn(bench: B
 
 
 async def test_an_unknown_influencer_holds_up_nobody(nats_url: str, mockstagram: Mockstagram) -> None:
-    settings = Settings(api=(await mockstagram.start(),), nats=(nats_url,), classify_concurrency=32)
+    settings = load(api=(await mockstagram.start(),), nats=(nats_url,), classify_concurrency=32)
     async with bench_of(settings) as bench:
         await bench.order(FIRST + 90, FIRST + 109)
         bench.start()
@@ -188,14 +189,14 @@ async def test_an_orderly_stop_tells_what_it_knows_and_hands_the_rest_back(
         await asyncio.sleep(3_600)
         raise AssertionError
 
-    monkeypatch.setattr("tidemark.classify.classifier.TELL_SECONDS", 3_600.0)
-    monkeypatch.setattr("tidemark.classify.classifier.STOP_PATIENCE_S", 0.2)
+    monkeypatch.setattr(classifier, "TELL_SECONDS", 3_600.0)
     api.answering = lambda pk, times: never(pk) if pk >= FIRST + 12 else None
     await bench.order(FIRST, LAST)
     bench.start()
     await until(lambda: api.in_flight == 8, "those who get no answer")
     await bench.stop()
     assert sorted(await bench.verdicts()) == ALL[:12]
+    monkeypatch.setattr(classifier, "TELL_SECONDS", 0.05)
     api.answering = lambda pk, times: None
     bench.start()
     await bench.done()
@@ -252,9 +253,7 @@ async def test_what_is_no_turn_is_set_aside(bench: Bench, api: Api) -> None:
 
 
 async def test_it_wants_an_api_and_calls(nats_url: str) -> None:
-    from tidemark.classify.classifier import classify
-
     with pytest.raises(CallerError, match="--api"):
-        await classify(Settings(nats=(nats_url,)), asyncio.Event())
+        await classifier.classify(load(nats=(nats_url,)), asyncio.Event())
     with pytest.raises(CallerError, match="--classify-concurrency"):
-        await classify(Settings(api=("http://x",), classify_concurrency=0), asyncio.Event())
+        await classifier.classify(load(api=("http://x",), classify_concurrency=0), asyncio.Event())

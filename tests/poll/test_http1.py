@@ -34,8 +34,12 @@ class Said:
 BODIES = st.one_of(st.binary(max_size=300), st.just(OBSERVATION), st.just(b"HTTP/1.1 200 OK\r\n\r\n"))
 HEADERS = st.lists(
     st.sampled_from(
-        [b"ETag: W/\"55\"\r\n", b"X-Powered-By: Express\r\n", b"Keep-Alive: timeout=5\r\n", b"X-Empty:\r\n"]
-        + [b"content-TYPE: application/json; charset=utf-8\r\n", b"Set-Cookie: a=b\r\n", b"Vary: *\r\n"]
+        [
+            b'ETag: W/"55"\r\n',
+            b"Keep-Alive: timeout=5\r\n",
+            b"X-Empty:\r\n",
+            b"content-TYPE: application/json; charset=utf-8\r\n",
+        ]
     ),
     max_size=3,
     unique=True,
@@ -130,8 +134,7 @@ def test_any_bytes_give_responses_or_a_protocol_error(noise: bytes, data: st.Dat
     for piece in pieces(data, wire):
         try:
             assert all(200 <= status <= 999 for status, _ in parser.feed(piece))
-        except ProtocolError as error:
-            assert error.reason in ("framing", "oversized")
+        except ProtocolError:
             break
 
 
@@ -156,6 +159,15 @@ def test_what_is_no_answer(wire: bytes) -> None:
     with pytest.raises(ProtocolError) as refused:
         ResponseParser().feed(wire)
     assert refused.value.reason == "framing"
+
+
+@given(conversations())
+def test_what_came_whole_before_noise_counts(said: Said) -> None:
+    parser = ResponseParser()
+    with pytest.raises(ProtocolError) as refused:
+        parser.feed(said.wire + b"<html>")
+    assert refused.value.responses == said.responses
+    assert parser.closing
 
 
 def test_an_answer_after_the_last_is_refused() -> None:

@@ -76,7 +76,8 @@ class Running:
             await self.task
 
     def rows(self, pk: int) -> list[int]:
-        return self.store.series(pk, NOW_S - 86_400, NOW_S + 86_400, "raw").time.tolist()
+        times: list[int] = self.store.series(pk, NOW_S - 86_400, NOW_S + 86_400, "raw").time.tolist()
+        return times
 
 
 Start = Callable[[], Running]
@@ -125,7 +126,9 @@ async def test_batches_reach_the_board_and_the_store(log: Log, store: Store, sta
     running = start()
     for shard in range(3):
         await log.publish_batch(shard, batch(shard, NOW_S))
-    await until(lambda: running.sink.rows_stored == 30 and running.sink.lag_batches == 0, "what was published")
+    await until(
+        lambda: running.sink.rows_stored == 30 and running.sink.lag_batches == 0, "what was published"
+    )
     assert running.board.publish(NOW_S * 1_000).total == 30
     await running.end()
     assert running.rows(1_005) == [NOW_S]
@@ -180,7 +183,9 @@ async def test_an_insert_of_unknown_outcome_is_repeated_without_doubling(
     running = start()
     for shard in range(2):
         await log.publish_batch(shard, batch(shard, NOW_S))
-    await until(lambda: running.sink.rows_stored == 20 and running.sink.lag_batches == 0, "what was published")
+    await until(
+        lambda: running.sink.rows_stored == 20 and running.sink.lag_batches == 0, "what was published"
+    )
     await running.end()
     assert not failures
     assert running.rows(1_000) == running.rows(1_019) == [NOW_S]
@@ -201,7 +206,9 @@ async def test_what_is_not_ours_is_set_aside(log: Log, store: Store, start: Star
     running = start()
     await log._publish("tidemark.observations.0", b"not a batch", "x")
     await log.publish_batch(0, batch(0, NOW_S))
-    await until(lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "what was published")
+    await until(
+        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "what was published"
+    )
     await running.end()
 
 
@@ -209,6 +216,8 @@ async def test_a_batch_from_the_future_waits_in_the_log(log: Log, store: Store, 
     running = start()
     await log.publish_batch(0, batch(0, NOW_S + 7_200))
     await log.publish_batch(1, batch(1, NOW_S))
-    await until(lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 1, "what was published")
+    await until(
+        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 1, "what was published"
+    )
     await running.end()
     assert running.board.publish(NOW_S * 1_000).total == 10

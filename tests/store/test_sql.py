@@ -16,7 +16,7 @@ def test_statements_have_neither_comments_nor_a_semicolon() -> None:
     statements += [statement for migration in sql.migrations() for statement in migration.statements]
     for statement in statements:
         assert not re.search(r"^\s*--|;\s*$", statement, flags=re.MULTILINE)
-        assert re.match(r"(SELECT|WITH|INSERT|CREATE|DROP|EXCHANGE) ?", statement), statement
+        assert re.match(r"(SELECT|WITH|INSERT|CREATE|DROP|EXCHANGE|ALTER|OPTIMIZE) ?", statement), statement
 
 
 def test_migrations_can_be_repeated_after_a_crash_in_their_middle() -> None:

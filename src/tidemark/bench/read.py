@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from tidemark.bench.fleet import fleet
+from tidemark.bench.storage import FIRST_PK, write_history
 from tidemark.bench.target import wrk
+from tidemark.store.clickhouse import Store
 
 LATEST_CONNECTIONS: Final = 8
 SERIES_CONNECTIONS: Final = 2
 PACED_RATE: Final = 200
 """Requests a second at which the latency is told: what 10,000 readers an hour make in a minute, and more."""
+
+HISTORY_PKS: Final = 20_000
+HISTORY_MINUTES: Final = 1_440
+"""Who has a day of history before the benchmark begins: 28.8M rows."""
 
 _LATEST: Final = """
 math.randomseed(1)
@@ -22,24 +30,37 @@ request = function() return wrk.format("GET", "/v1/influencers/" .. math.random(
 """
 _SERIES: Final = """
 math.randomseed(2)
-request = function() return wrk.format("GET", "/v1/influencers/" .. math.random({first}, {last}) .. "/series?step=raw&from={since}") end
+request = function()
+  return wrk.format("GET", "/v1/influencers/" .. math.random({first}, {last}) .. "/series?step=raw&from={since}")
+end
 """
 
 
 def measure(seconds: float, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """A million influencers by the minute with the stand-in; then latest values and a day's raw series.
+    """A million influencers by the minute with the stand-in; then latest values, and a day's raw series.
 
-    Throughput and quantiles are wrk's, with as many connections as are named in the report, over random pks.
+    20,000 of them have a day of history, 1,440 observations each, and their series are what is read. Throughput and
+    quantiles are wrk's, with as many connections as are named in the report, over random pks.
     """
-    with fleet("--interval", "60") as up:
-        say("warming up: the first minute observes everybody once")
-        time.sleep(75)
+    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder:
+        say("writing a day of history for 20,000 influencers")
+        now_s = int(time.time()) // 60 * 60
+        store = Store.open(f"chdb://{folder}/store")
+        write_history(store, HISTORY_PKS, HISTORY_MINUTES, now_s - HISTORY_MINUTES * 60)
+        store.close()
+        return _read(Path(folder), seconds, rounds, say)
+
+
+def _read(data: Path, seconds: float, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    with fleet("--interval", "60", data=data) as up:
+        say("warming up: the first minute observes everybody once, and yesterday's hours are closed")
+        time.sleep(90)
         latest, series, paced = [], [], []
         for _ in range(rounds):
-            latest.append(
-                wrk(up.url, seconds, LATEST_CONNECTIONS, "/", _LATEST.format(first=1_000_000, last=1_999_999))
-            )
-            script = _SERIES.format(first=1_000_000, last=1_999_999, since=int(time.time()) - 86_400)
+            script = _LATEST.format(first=FIRST_PK, last=1_999_999)
+            latest.append(wrk(up.url, seconds, LATEST_CONNECTIONS, "/", script))
+            since_s, last = int(time.time()) - 86_400, FIRST_PK + HISTORY_PKS - 1
+            script = _SERIES.format(first=FIRST_PK, last=last, since=since_s)
             series.append(wrk(up.url, seconds, SERIES_CONNECTIONS, "/", script))
             paced.append(_paced(up.url, seconds))
         stats = up.stats()

@@ -38,7 +38,7 @@ def sort_keys(indices: npt.NDArray[np.int64], follower_count: npt.NDArray[np.uin
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """A run of the leaderboard, best first: three columns of equal length."""
+    """A run of a leaderboard, best first: columns of equal length."""
 
     indices: npt.NDArray[np.int64]
     follower_count: npt.NDArray[np.int64]
@@ -95,20 +95,24 @@ class Ranking:
         key = (follower_count << INDEX_BITS) | (INDEX_MASK - index)
         return len(self.keys) - 1 - int(self.keys.searchsorted(key))
 
-    def places(self, offset: int, limit: int) -> Places:
-        """At most `limit` places of the leaderboard from place `offset` (from 0) on; both at least 0."""
-        stop = max(len(self.keys) - offset, 0)
-        keys = self.keys[max(stop - limit, 0) : stop][::-1]
+    def only(self, wanted: npt.NDArray[np.bool_]) -> Ranking:
+        """This ranking without those whose index is not wanted: a mask by index. About 10 ms for a million."""
+        keys = self.keys[wanted[INDEX_MASK - (self.keys & INDEX_MASK)]]
+        keys.flags.writeable = False
+        return Ranking(keys)
+
+    def places(self, offset: int, limit: int, among: Ranking | None = None) -> Places:
+        """At most `limit` places of the leaderboard from place `offset` (from 0) on; both at least 0.
+
+        Of that of some of them only, where `among` is given: their ranks are those in this ranking all the same.
+        """
+        listed = self.keys if among is None else among.keys
+        stop = max(len(listed) - offset, 0)
+        keys = listed[max(stop - limit, 0) : stop][::-1]
         counts = keys >> INDEX_BITS
-        ranks = np.arange(offset + 1, offset + 1 + len(keys))
-        if len(keys):
-            # Who ties with the one before shares the rank of the first of the tie, which for the first
-            # row may lie before the run.
-            ranks[1:][counts[1:] == counts[:-1]] = 0
-            ranks[0] = self.rank(int(counts[0]))
-            ranks = np.maximum.accumulate(ranks)
+        more = len(self.keys) - np.searchsorted(self.keys, (counts + 1) << INDEX_BITS)
         fewer = np.searchsorted(self.keys, counts << INDEX_BITS)
-        return Places(INDEX_MASK - (keys & INDEX_MASK), counts, ranks, fewer)
+        return Places(INDEX_MASK - (keys & INDEX_MASK), counts, 1 + more, fewer)
 
     def ranks_of_all(self, size: int) -> npt.NDArray[np.uint32]:
         """The rank of every index from 0 to `size` - 1, as (size,); 0 for who is not ranked."""

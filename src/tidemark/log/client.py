@@ -137,6 +137,7 @@ class Log:
         self._servers = list(settings.nats) or ["nats://127.0.0.1:4222"]
         self._shown = ", ".join(server.rpartition("@")[2].rpartition("/")[2] for server in self._servers)
         self._client: Client | None = None
+        self._closing = False
 
     async def open(self) -> None:
         """Connect, if that was not done yet, and bring the streams to these settings.
@@ -163,7 +164,8 @@ class Log:
             logger.debug("nats", error=_said(error))
 
         async def on_disconnected() -> None:
-            logger.warning("the connection to NATS is lost, trying again", servers=self._shown)
+            if not self._closing:
+                logger.warning("the connection to NATS is lost, trying again", servers=self._shown)
 
         async def on_reconnected() -> None:
             logger.info("connected to NATS again", servers=self._shown)

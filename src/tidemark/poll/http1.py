@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from tidemark.errors import UpstreamError
+from tidemark.mockstagram import INFLUENCERS
 
 HEAD_MAX_BYTES: Final = 16_384
 """An Express app sends about 250; Node itself refuses more than 16 kB."""
@@ -27,11 +28,15 @@ Response = tuple[int, bytes]
 
 
 class ProtocolError(UpstreamError):
-    """The API broke HTTP/1.1 or our bounds; `reason` is the label under which it is counted."""
+    """The API broke HTTP/1.1 or our bounds; `reason` is the label under which it is counted.
 
-    def __init__(self, reason: str, message: str) -> None:
+    `responses` came whole before that in the same piece.
+    """
+
+    def __init__(self, reason: str, message: str, responses: list[Response]) -> None:
         super().__init__(message)
         self.reason = reason
+        self.responses = responses
 
 
 class RequestWriter:
@@ -39,7 +44,7 @@ class RequestWriter:
 
     def __init__(self, api: str) -> None:
         parts = urlsplit(api)
-        self._head = f"GET {parts.path}/api/v1/influencers/".encode("ascii")
+        self._head = f"GET {parts.path}{INFLUENCERS}".encode("ascii")
         self._tail = (
             f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/json\r\nUser-Agent: tidemark\r\n\r\n"
         ).encode("ascii")
@@ -54,9 +59,9 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self.closing = False
-        """Whether the API said that it closes the connection after the last response taken."""
+        """Whether nothing can follow the last response taken: the API said so, or broke a rule."""
         self.pending_bytes = 0
-        """Bytes fed since the last whole response; 0 when none is under way."""
+        """Bytes fed since the last whole response, apart from those in the same piece as its end."""
         self._parser = httptools.HttpResponseParser(self)
         self._feed_data = self._parser.feed_data
         self._status = self._parser.get_status_code
@@ -75,11 +80,14 @@ class ResponseParser:
         try:
             self._feed_data(data)
         except httptools.HttpParserUpgrade as error:
-            raise ProtocolError("framing", "the API switched to another protocol") from error
+            self.closing = True
+            raise ProtocolError("framing", "the API switched to another protocol", taken) from error
         except httptools.HttpParserError as error:
-            raise ProtocolError("framing", f"the API's answer is not HTTP/1.1: {error}") from error
+            self.closing = True
+            raise ProtocolError("framing", f"the API's answer is not HTTP/1.1: {error}", taken) from error
         if self.pending_bytes > HEAD_MAX_BYTES + BODY_MAX_BYTES:
-            raise ProtocolError("oversized", f"an answer of the API has more than {BODY_MAX_BYTES} bytes")
+            self.closing = True
+            raise ProtocolError("oversized", f"an answer of the API has more than {BODY_MAX_BYTES} bytes", [])
         return taken
 
     def on_body(self, piece: bytes) -> None:

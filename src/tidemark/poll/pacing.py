@@ -1,9 +1,9 @@
-"""How much may be asked of one API address, and when not at all? (pure: the time is an argument)"""
+"""How much may be asked of one API address? (pure: the time is an argument)"""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 IN_FLIGHT_START: Final = 64
@@ -32,8 +32,9 @@ class InFlightLimit:
     Additive-increase schemes grow until something breaks; latency gradients mistake the queue of a
     single-threaded server on the same machine for congestion. What we want is the smallest limit with
     the full rate, so the rate of good answers itself is the signal: hill climbing, with AIMD's
-    multiplicative decrease. A decrease that only costs answers is taken back, and the failures excused for
-    a while: an API of which 3% always fail would otherwise be asked one thing at a time.
+    multiplicative decrease. A decrease that costs answers and does not halve the share of failures is taken
+    back, and the failures excused for a while: an API of which 3% always fail would otherwise be asked one
+    thing at a time.
 
     Windows are added up into trials of at least twice `value` requests: two round trips, however slow.
     """
@@ -50,6 +51,7 @@ class InFlightLimit:
     _value_before: int = 0
     """The limit before the step on trial; 0 when none is."""
     _rate_before: float = 0.0
+    _failed_share_before: float = 0.0
     _saturated_before: bool = False
     _up_at: float = 0.0
     _down_at: float = 0.0
@@ -87,7 +89,7 @@ class InFlightLimit:
         congested = share > CONGESTED_SHARE and now >= self._down_at
         if congested:
             self._up_at = now + PROBE_SECONDS
-        if self._value_before and self._step_was_wrong(rate, congested):
+        if self._value_before and self._step_was_wrong(rate, share, congested):
             if self.value > self._value_before:
                 self._up_at = now + PROBE_SECONDS
             else:
@@ -100,14 +102,17 @@ class InFlightLimit:
             elif self._saturated and now >= self._up_at:
                 self.value = min(self.maximum, max(self.value + 1, int(self.value * GROWTH)))
             self._value_before = before if self.value != before else 0
-            self._rate_before, self._saturated_before = rate, self._saturated
+            self._rate_before, self._failed_share_before = rate, share
+            self._saturated_before = self._saturated
         self._next_trial(before if self.value != before else 0)
 
-    def _step_was_wrong(self, rate: float, congested: bool) -> bool:
+    def _step_was_wrong(self, rate: float, share: float, congested: bool) -> bool:
         if not self._saturated:
             return False  # there was not work enough to tell
         if self.value > self._value_before:
             return congested or rate < self._rate_before * MATTERS_FROM
+        if share < self._failed_share_before / 2:
+            return False
         return not self._saturated_before or rate * MATTERS_FROM < self._rate_before
 
     def _next_trial(self, settling: int) -> None:
@@ -115,56 +120,6 @@ class InFlightLimit:
         self._seconds = 0.0
         self._saturated = True
         self._settling = settling
-
-
-@dataclass(slots=True)
-class Breaker:
-    """Gives an address a rest after failures in a row; then lets one request through to see.
-
-    States: closed (all go), open (none, until `retry_at`), half-open (one).
-    """
-
-    failures_max: int = 32
-    rest_min_s: float = 0.5
-    rest_max_s: float = 15.0
-    _failures: int = 0
-    _rest_s: float = 0.0
-    retry_at: float = 0.0
-    half_open: bool = False
-    _random: random.Random = field(default_factory=random.Random)
-
-    @property
-    def closed(self) -> bool:
-        """Whether requests may go without a bound of the breaker's."""
-        return self._rest_s == 0.0
-
-    def allows(self, now: float) -> bool:
-        """Whether a request may go now; when the rest is over it turns half-open."""
-        if self.closed:
-            return True
-        if now >= self.retry_at and not self.half_open:
-            self.half_open = True
-        return self.half_open
-
-    def succeeded(self) -> bool:
-        """An answer came; returns whether that closed the breaker."""
-        self._failures = 0
-        reopened = not self.closed
-        self._rest_s = 0.0
-        self.half_open = False
-        return reopened
-
-    def failed(self, now: float, count: int = 1) -> bool:
-        """So many requests failed for want of an answer; returns whether that opened the breaker."""
-        self._failures += count
-        was_closed = self.closed
-        if was_closed and self._failures < self.failures_max:
-            return False
-        if was_closed or self.half_open:
-            self._rest_s = min(self.rest_max_s, max(self.rest_min_s, self._rest_s * 2))
-            self.retry_at = now + self._rest_s * self._random.uniform(0.75, 1.25)
-            self.half_open = False
-        return was_closed
 
 
 @dataclass(slots=True)

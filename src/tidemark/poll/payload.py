@@ -1,55 +1,14 @@
-"""Is this answer an observation? From the bytes of a body to columns, or to a reason for refusing it."""
+"""Which answers are observations? From the bytes of bodies to the columns of a batch."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
 
-import msgspec
 import numpy as np
 
-from tidemark.messages import COUNT_MAX, USERNAME_MAX_CHARACTERS, Batch, string_array
-
-_Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
-
-
-class Answer(msgspec.Struct, gc=False):
-    """The body that the API documents. Fields it adds later are ignored."""
-
-    pk: _Count
-    username: Annotated[str, msgspec.Meta(min_length=1, max_length=USERNAME_MAX_CHARACTERS)]
-    followerCount: _Count  # noqa: N815 - the API's own name
-    followingCount: _Count  # noqa: N815
-
-
-_decode = msgspec.json.Decoder(Answer).decode
-
-
-def parse(body: bytes, pk: int) -> Answer | str:
-    """The answer of the influencer `pk`, or the reason for refusing it.
-
-    Reasons: `json` (not JSON, or not an object), `fields` (missing or of the wrong type), `range`
-    (negative, fractional or enormous counts, a username of no or too many characters), `pk` (an answer
-    about somebody else).
-    """
-    try:
-        answer = _decode(body)
-    except msgspec.ValidationError as error:
-        return _reason(str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "json"
-    return answer if answer.pk == pk else "pk"
-
-
-def _reason(message: str) -> str:
-    if message.startswith(
-        ("Expected `int` >=", "Expected `int` <=", "Expected `str` of length", "Integer value out")
-    ):
-        return "range"
-    if message.startswith(("Expected `int`, got `float`", "Number out of range")):
-        return "range"
-    return "fields" if "$." in message or "missing required field" in message else "json"
+from tidemark.messages import Batch, string_array
+from tidemark.mockstagram import Answer, parse
 
 
 class Columns:

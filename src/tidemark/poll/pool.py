@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import structlog
 
 from tidemark import telemetry
+from tidemark.breaker import Breaker
 from tidemark.config import Settings
 from tidemark.poll.http1 import ProtocolError, RequestWriter, ResponseParser
-from tidemark.poll.pacing import Allowance, Breaker, InFlightLimit
+from tidemark.poll.pacing import Allowance, InFlightLimit
 
 SWEEP_SECONDS: Final = 0.25
 IDLE_SECONDS: Final = 4.0
@@ -68,7 +69,7 @@ class Round:
 class Connection(asyncio.Protocol):
     """One connection: the requests sent on it, in order, and the parser of their answers."""
 
-    __slots__ = ("_transport", "address", "answered", "parser", "sent", "used_at", "write")
+    __slots__ = ("_transport", "address", "answered", "broken", "parser", "sent", "used_at", "write")
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -77,6 +78,8 @@ class Connection(asyncio.Protocol):
         """(round, position, monotonic seconds when sent) of the requests that wait for their answers."""
         self.answered = 0
         self.used_at = 0.0
+        self.broken = ""
+        """Which rule the API broke behind the answers that were just taken."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
@@ -89,8 +92,10 @@ class Connection(asyncio.Protocol):
         try:
             responses = self.parser.feed(data)
         except ProtocolError as error:
-            self.abandon(error.reason)
-            return
+            self.broken = error.reason
+            responses = error.responses
+            if not responses:
+                self.abandon(self.broken)
         if not responses:
             return
         sent = self.sent
@@ -121,10 +126,12 @@ class Connection(asyncio.Protocol):
         address.answered += count
         if address.troubled:
             address.recover(now)
-        if self.parser.closing:
-            self.close()
-        else:
+        if not self.parser.closing:
             address.fill(self, now)
+        elif self.broken:
+            self.abandon(self.broken)
+        else:
+            self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the event loop: the API, or we, closed it."""

@@ -68,7 +68,7 @@ class Listing(msgspec.Struct, rename="camel"):
     """Some influencers, of one moment."""
 
     total: int
-    """How many there are in all: on a leaderboard, everybody observed."""
+    """How many there are in all: on a leaderboard, everybody observed, or those of them that are listed."""
     items: list[Influencer]
 
 
@@ -163,6 +163,29 @@ class Verdicts(msgspec.Struct, rename="camel"):
     unknown: int
 
 
+class LatencySeconds(msgspec.Struct):
+    """How long calls took."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class Classification(msgspec.Struct, rename="camel"):
+    """How the classification is getting on."""
+
+    share: float
+    """The share of the watched influencers with a verdict of the last interval (a day, and a twentieth)."""
+    oldest_verdict_seconds: float | None
+    """The age of the oldest of everybody's latest verdicts; null while there are none."""
+    verdicts_per_second: float
+    """Over the last five minutes."""
+    in_flight: int
+    """Calls for a verdict that all classifiers together wait for."""
+    latency_seconds: LatencySeconds | None
+    """What calls took in the last five minutes; null when there was none."""
+
+
 class Stats(msgspec.Struct, rename="camel"):
     """How the influencers stand, and how well they are watched."""
 
@@ -179,6 +202,7 @@ class Stats(msgspec.Struct, rename="camel"):
     """The share of the watched influencers observed within the last interval (60 s where it is 0)."""
     freshness_seconds: FreshnessSeconds | None
     suspicious: Verdicts
+    classification: Classification
     lag_batches: int | None
     """Batches on the log that the store has not taken yet; null while the log is away."""
     as_of: str

@@ -9,18 +9,31 @@ from typing import Final
 
 from tidemark import telemetry
 from tidemark.board import Board, View
-from tidemark.serve.answers import FreshnessSeconds, Stats, Verdicts, rfc3339
+from tidemark.serve.answers import (
+    Classification,
+    FreshnessSeconds,
+    LatencySeconds,
+    Stats,
+    Verdicts,
+    rfc3339,
+)
+from tidemark.serve.progress import Progress
 from tidemark.store.sink import Sink
 
 RATE_WINDOW_S: Final = 60.0
 """Observations a second are told over the last minute: a small population is polled once in it."""
 
+LATE_SHARE: Final = 0.05
+"""Of the interval: so much older a verdict may be and still be one of the last interval. A turn takes a while."""
+DAY_S: Final = 86_400.0
+
 
 class Figures:
     """Figures about the newest view, computed once for each view that anybody asks about."""
 
-    def __init__(self, board: Board, sink: Sink, interval_ms: int) -> None:
+    def __init__(self, board: Board, sink: Sink, interval_ms: int, progress: Progress | None = None) -> None:
         self._board = board
+        self._progress = progress or Progress(DAY_S)
         self._sink = sink
         self._interval_ms = interval_ms
         self._counts: deque[tuple[float, int]] = deque()
@@ -53,7 +66,9 @@ class Figures:
         async with self._computing:
             view = self._board.view
             if self._stats is None or self._view is not view:
-                self._stats = await asyncio.to_thread(self._compute, view)
+                stats = await asyncio.to_thread(self._compute, view)
+                self._add_progress(stats.classification)
+                self._stats = stats
                 self._view = view
             return self._stats
 
@@ -72,15 +87,34 @@ class Figures:
             if freshness is None
             else FreshnessSeconds(freshness.p50, freshness.p99, freshness.max),
             suspicious=Verdicts(verdicts.suspicious, verdicts.not_suspicious, verdicts.unknown),
+            classification=Classification(
+                share=view.classified(now_ms / 1_000 - (1 + LATE_SHARE) * self._progress.interval_s),
+                oldest_verdict_seconds=None
+                if view.oldest_verdict_at is None
+                else max(now_ms / 1_000 - view.oldest_verdict_at, 0.0),
+                verdicts_per_second=0.0,
+                in_flight=0,
+                latency_seconds=None,
+            ),
             lag_batches=self._sink.lag_batches,
             as_of=rfc3339(now_ms // 1_000),
         )
+
+    def _add_progress(self, classification: Classification) -> None:
+        """What the event loop knows; the rest was computed in a thread."""
+        now_s = time.time()
+        latency = self._progress.latency_s(now_s)
+        classification.verdicts_per_second = round(self._progress.per_second(now_s), 3)
+        classification.in_flight = self._progress.in_flight(now_s)
+        classification.latency_seconds = None if latency is None else LatencySeconds(*latency)
 
     async def export(self) -> None:
         """Put the figures into /metrics."""
         stats = await self.stats()
         telemetry.COVERAGE.set(stats.coverage)
         telemetry.OBSERVED.set(stats.observed)
+        telemetry.CLASSIFIED_SHARE.set(stats.classification.share)
+        telemetry.OLDEST_VERDICT.set(stats.classification.oldest_verdict_seconds or 0.0)
         if stats.freshness_seconds:
             for quantile, value in (
                 ("0.5", stats.freshness_seconds.p50),

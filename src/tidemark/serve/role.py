@@ -1,8 +1,9 @@
 """What runs in a `serve` process? Sink, board, store and HTTP API, and the work that the clock starts.
 
-    log --> sink --> store
-              \\--> board --> view --> HTTP API
-                               \\--> influencers, averages (once a minute)
+    log --> sinks --> store
+               \\--> board --> view --> HTTP API
+                                |--> influencers, averages (once a minute)
+                                '--> turns of those whose followers jumped
 
 The event loop takes batches and answers readers; everything that takes longer than a millisecond - inserts,
 series, views of a million influencers - runs in threads, in code that lets go of the interpreter's lock.
@@ -24,15 +25,19 @@ import structlog
 import uvicorn
 
 from tidemark import telemetry
-from tidemark.board import Board
+from tidemark.board import Board, View
+from tidemark.board.jumps import Bound, Jumps
 from tidemark.board.table import record_batches
 from tidemark.config import Settings
-from tidemark.errors import StoreError, TidemarkError
-from tidemark.log.client import Consumer, Log, connect
+from tidemark.errors import LogError, StoreError, TidemarkError
+from tidemark.log.client import Consumer, Log
+from tidemark.messages import Turn
 from tidemark.process import spawn, wait
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.progress import Progress
 from tidemark.serve.routes import Sources
+from tidemark.serve.verdicts import VerdictSink
 from tidemark.store.clickhouse import Store
 from tidemark.store.retention import Retention
 from tidemark.store.rollups import Rollups
@@ -42,6 +47,8 @@ PUBLISH_SECONDS: Final = 0.5
 """Readers see an observation half a second after the board has it, at most; a view costs 10 ms."""
 MINUTE_S: Final = 60.0
 REINDEX_SECONDS: Final = 5.0
+VERDICT_MARGIN_S: Final = 600
+"""The store's clock may differ from that of the pollers by as much."""
 SHUTDOWN_SECONDS: Final = 5
 """Requests under way at a stop are answered within this."""
 BACKLOG: Final = 2_048
@@ -61,7 +68,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         board = Board(settings.population)
         await asyncio.to_thread(restore, board, store)
         sink = Sink(store, board, settings.population.first)
-        figures = Figures(board, sink, round(settings.interval * 1_000))
+        progress = Progress(settings.classify_interval)
+        verdicts = VerdictSink(store, board, progress)
+        figures = Figures(board, sink, round(settings.interval * 1_000), progress)
         server = _Server(
             uvicorn.Config(
                 create(Sources(board, store, figures)),
@@ -75,8 +84,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
         host, port = listener.getsockname()[:2]
-        print(f"ready http://{host}:{port}", flush=True)
-        await _Work(settings, board, store, sink, figures).run(stop)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"ready http://{shown}:{port}", flush=True)
+        await _Work(settings, board, store, sink, verdicts, progress, figures).run(stop)
         server.should_exit = True
         await http
 
@@ -140,6 +150,12 @@ def restore(board: Board, store: Store) -> None:
     names = store.load_usernames(since_s)
     if names.num_rows:
         board.restore_names(names["pk"].to_numpy(), names["username"])
+    # Verdicts count from when the store took them, which may be long after they were given.
+    verdicts = store.load_verdicts(max(0, since_s - VERDICT_MARGIN_S))
+    if verdicts.num_rows:
+        board.apply_verdicts(
+            verdicts["pk"].to_numpy(), verdicts["suspicious"].to_numpy(), verdicts["checked_at"].to_numpy()
+        )
     view = board.publish(time.time_ns() // 1_000_000)
     if view.total:
         logger.info("restored from the store", influencers=view.total)
@@ -148,8 +164,23 @@ def restore(board: Board, store: Store) -> None:
 class _Work:
     """Everything in this process but the HTTP API."""
 
-    def __init__(self, settings: Settings, board: Board, store: Store, sink: Sink, figures: Figures) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        board: Board,
+        store: Store,
+        sink: Sink,
+        verdicts: VerdictSink,
+        progress: Progress,
+        figures: Figures,
+    ) -> None:
         self._settings = settings
+        self._log = Log(settings, "serve")
+        self._opening = asyncio.Lock()
+        self._verdicts = verdicts
+        self._progress = progress
+        self._jumps = Jumps()
+        self._bound = Bound(settings.population.size, settings.classify_interval)
         self._board = board
         self._store = store
         self._sink = sink
@@ -164,17 +195,27 @@ class _Work:
         spawn(self._tasks, self._every(REINDEX_SECONDS, self._reindex, ended), "indexing names")
         spawn(self._tasks, self._every(MINUTE_S, self._write_down, ended), "the minute's work")
         spawn(self._tasks, self._every(MINUTE_S, self._roll_up, ended), "rollups")
-        async with connect(self._settings, "serve") as log:
-            await self._sink.run(lambda: self._consume(log), stop)
+        try:
+            async with asyncio.TaskGroup() as sinks:
+                sinks.create_task(self._sink.run(self._consume, stop))
+                sinks.create_task(self._verdicts.run(self._consume_verdicts, stop))
+        finally:
+            await self._log.close()
         ended.set()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._publish()
         await self._write_down()
 
-    async def _consume(self, log: Log) -> Consumer:
-        await log.open()
-        return await log.consume_observations(self._store.store_id)
+    async def _consume(self) -> Consumer:
+        async with self._opening:
+            await self._log.open()
+        return await self._log.consume_observations(self._store.store_id)
+
+    async def _consume_verdicts(self) -> Consumer:
+        async with self._opening:
+            await self._log.open()
+        return await self._log.consume_verdicts(self._store.store_id)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], ended: asyncio.Event) -> None:
         """Do the work again and again; a failure of the store is logged and the work tried next time."""
@@ -187,12 +228,33 @@ class _Work:
     async def _publish(self) -> None:
         taken, self._sink.unpublished_ms = self._sink.unpublished_ms, []
         now_ms = time.time_ns() // 1_000_000
-        if taken:
-            await asyncio.to_thread(self._board.publish, now_ms)
+        if taken or self._verdicts.unpublished:
+            self._verdicts.unpublished = False
+            before = self._board.view
+            view = await asyncio.to_thread(self._board.publish, now_ms)
             readable_ms = time.time_ns() // 1_000_000
             for observed_ms in taken:
                 telemetry.READABLE_SECONDS.observe((readable_ms - observed_ms) / 1_000)
+            if self._progress.under_way(now_ms / 1_000):
+                jumped = await asyncio.to_thread(self._jumps.find, before, view)
+                spawn(self._tasks, self._bring_forward(jumped, view), "bringing turns forward")
         self._figures.tick()
+
+    async def _bring_forward(self, jumped: list[int], view: View) -> None:
+        """Have those classified who jumped. All replicas see the same, and the log takes it from one of them."""
+        now_s = view.published_at_ms / 1_000
+        chosen = self._bound.choose(jumped, now_s)
+        telemetry.JUMPS.labels("over the bound").inc(len(jumped) - len(chosen))
+        for index in chosen:
+            pk, since_ms = index + view.population.first, int(view.values.observed_at[index]) * 1_000
+            turn = Turn(index // view.population.shard_size, pk, pk, since_ms, since_ms)
+            try:
+                await self._log.publish_jump(turn, self._bound.day(now_s))
+            except LogError as error:
+                logger.warning("who jumped waits for the next turn", error=str(error))
+                return
+            telemetry.JUMPS.labels("brought forward").inc()
+            logger.debug("a jump", pk=pk)
 
     async def _reindex(self) -> None:
         await asyncio.to_thread(self._board.names.reindex)

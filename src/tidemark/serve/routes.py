@@ -101,15 +101,27 @@ def router(sources: Sources) -> APIRouter:
         around: Annotated[
             str | None, Query(description="A pk that is to be in the middle, instead of `offset`.")
         ] = None,
+        suspicious: Annotated[
+            Literal["exclude", "only"] | None,
+            Query(
+                description="Leave out who is known to be suspicious, or everybody else; ranks stay as they are."
+            ),
+        ] = None,
     ) -> Response:
-        """The influencers by followers, ties in the order of their pks, all of one moment."""
+        """The influencers by followers, ties in the order of their pks, all of one moment.
+
+        `rank` is always that among everybody, also where `suspicious` leaves some out.
+        """
         view = board.view
+        only = None if suspicious is None else suspicious == "only"
+        # In a thread: the first who asks for a part of the leaderboard of a view puts that together.
+        listed = view.listed() if only is None else await asyncio.to_thread(view.listed, only)
         if around is None:
-            items = view.leaderboard(limit, offset)
+            items = view.leaderboard(limit, offset, only)
         else:
             number = _pk(around, population)
-            items = view.around(_observed(view.latest(number), number).pk, limit) or []
-        return _json(Listing(view.total, [Influencer.of(latest) for latest in items]))
+            items = view.around(_observed(view.latest(number), number).pk, limit, only) or []
+        return _json(Listing(len(listed), [Influencer.of(latest) for latest in items]))
 
     @routes.get("/stats", responses=answer(answers.Stats), response_class=Response)
     async def stats() -> Response:

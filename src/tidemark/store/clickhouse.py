@@ -208,6 +208,20 @@ class Store:
         )
         self._writer.insert("averages", row.column_names, _stream(row.to_batches()), "ArrowStream")
 
+    def insert_verdicts(self, pk: UInt32s, checked_at: UInt32s, suspicious: npt.NDArray[np.bool_]) -> None:
+        """Insert verdicts (n,), times in Unix seconds. On the disk when this returns.
+
+        Inserting the same again changes nothing.
+        """
+        if not len(pk):
+            return
+        rows: Columns = {
+            "pk": ("UInt32", pk),
+            "checked_at": ("DateTime('UTC')", checked_at),
+            "suspicious": ("Bool", suspicious.astype(np.uint8)),
+        }
+        self._writer.insert("verdicts", list(rows), [encode_block(rows)], "Native")
+
     def replace_influencers(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Put these rows, with the columns of `influencers`, in the place of all that are there, at one moment.
 
@@ -323,6 +337,13 @@ class Store:
         """
         return self.query("newest_since", {"since": since_s})
 
+    def load_verdicts(self, since_s: int) -> pa.Table:
+        """The latest verdict on everybody of whom this store took one since a moment, inclusive, by pk.
+
+        Columns pk, checked_at (uint32 Unix seconds) and suspicious.
+        """
+        return self.query("verdicts_since", {"since": since_s})
+
     def load_usernames(self, since_s: int) -> pa.Table:
         """The latest names that were first seen since a moment, inclusive, by pk; columns pk and username."""
         return self.query("usernames_since", {"since": since_s})
@@ -395,7 +416,7 @@ class Store:
         }
 
     def column_bytes(self, table: str) -> dict[str, int]:
-        """Compressed bytes of each column of a table."""
+        """Compressed bytes of each column of a table, as far as its parts are large enough for a file a column."""
         found = self.query("column_sizes", {"table": table})
         return dict(zip(found["column"].to_pylist(), found["bytes"].to_pylist(), strict=True))
 

@@ -99,3 +99,11 @@ DROP TABLE IF EXISTS influencers_next SYNC;
 -- name: swap_influencers
 -- One moment: a query sees all of the old rows or all of the new ones.
 EXCHANGE TABLES influencers AND influencers_next;
+
+-- name: widen
+-- For measurements: a file for each column whatever the size, so that each column's bytes are known.
+ALTER TABLE {table:Identifier} MODIFY SETTING min_bytes_for_wide_part = 0;
+
+-- name: merge
+-- For measurements: merge what ClickHouse would merge sooner or later by itself.
+OPTIMIZE TABLE {table:Identifier} FINAL;

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-DTYPES: Final = {"UInt8": "<u1", "UInt32": "<u4", "UInt64": "<u8", "DateTime('UTC')": "<u4"}
+DTYPES: Final = {"Bool": "<u1", "UInt8": "<u1", "UInt32": "<u4", "UInt64": "<u8", "DateTime('UTC')": "<u4"}
 """The types that are written so, and what they are in memory."""
 
 

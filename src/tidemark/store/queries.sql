@@ -85,6 +85,41 @@ SELECT
     countIf(i.suspicious IS NULL) AS unknown
 FROM influencers AS i;
 
+-- name: leaderboard_without_suspicious
+-- The leaderboard without those who are known to be suspicious; the ranks are still those among everybody.
+-- The projection by_rank answers: 5 ms.
+SELECT *
+FROM influencers
+WHERE NOT ifNull(suspicious, false)
+ORDER BY rank, pk
+LIMIT {limit:UInt32} OFFSET {offset:UInt32};
+
+-- name: ranks_without_suspicious
+-- The same with the ranks among those who are left, equals sharing one. Reads everybody: 80 ms for a million.
+SELECT rank() OVER (ORDER BY i.rank) AS rank_without_suspicious, i.*
+FROM influencers AS i
+WHERE NOT ifNull(i.suspicious, false)
+ORDER BY i.rank, i.pk
+LIMIT {limit:UInt32} OFFSET {offset:UInt32};
+
+-- name: rank_without_suspicious_by_pk
+-- The rank of one influencer among those who are not suspicious: 1 + how many of them have strictly more
+-- followers. Whoever is suspicious gets the rank they would have. Reads three columns of everybody: 10 ms.
+SELECT
+    countIf(i.pk = {pk:UInt32}) AS known,
+    1 + countIf(
+        i.follower_count > (SELECT follower_count FROM influencers WHERE pk = {pk:UInt32})
+        AND NOT ifNull(i.suspicious, false)
+    ) AS rank_without_suspicious
+FROM influencers AS i;
+
+-- name: verdict_history
+-- Every verdict on one influencer.
+SELECT checked_at, suspicious
+FROM verdicts FINAL
+WHERE pk = {pk:UInt32}
+ORDER BY checked_at;
+
 
 -- ---------------------------------------------------------------- one influencer over time
 -- The value of a minute, hour or day is that of its last observation, so that a chart ends with the
@@ -304,6 +339,17 @@ WHERE u.seen_at >= {since:DateTime('UTC')}
 GROUP BY u.pk
 ORDER BY pk;
 
+-- name: verdicts_since
+-- The latest verdict on everybody of whom this store took one since a moment, inclusive.
+SELECT
+    v.pk AS pk,
+    toUnixTimestamp(max(v.checked_at)) AS checked_at,
+    argMax(v.suspicious, v.checked_at) AS suspicious
+FROM verdicts AS v
+WHERE v.stored_at >= {since:DateTime('UTC')}
+GROUP BY v.pk
+ORDER BY pk;
+
 -- name: rollup_progress
 -- Up to where each step is closed, and the newest version in the rollups.
 SELECT
@@ -341,7 +387,7 @@ GROUP BY table
 ORDER BY table;
 
 -- name: column_sizes
--- Compressed bytes of each column.
+-- Compressed bytes of each column; parts below 10 MB keep all columns in one file and count as 0.
 SELECT column, sum(column_data_compressed_bytes) AS bytes, sum(rows) AS rows
 FROM system.parts_columns
 WHERE active AND database = currentDatabase() AND table = {table:String}

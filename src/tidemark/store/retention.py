@@ -20,6 +20,7 @@ TIME_COLUMNS: Final = {
     "daily_rollups": "day",
     "ranks_daily": "day",
     "averages": "at",
+    "verdicts": "checked_at",
 }
 """The tables that forget, and the column that says how old a row is."""
 
@@ -33,7 +34,7 @@ class Retention:
     hourly_days: int = 400
     """Hourly rollups."""
     daily_days: int = 3_650
-    """Daily rollups, ranks and averages."""
+    """Daily rollups, ranks, averages and verdicts."""
 
     def __post_init__(self) -> None:
         for name, days in (("raw", self.raw_days), ("hourly", self.hourly_days), ("daily", self.daily_days)):

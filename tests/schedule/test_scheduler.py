@@ -1,0 +1,142 @@
+"""Schedulers with a real log: what is on the queue is what the timetable says, once."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+
+import pytest
+
+from tests.log.server import PATIENCE_S, NatsServer
+from tidemark.config import Settings, load
+from tidemark.errors import LogError
+from tidemark.log import client
+from tidemark.log.client import Consumer, Log, connect
+from tidemark.messages import Tick
+from tidemark.schedule import scheduler
+from tidemark.schedule.scheduler import schedule
+from tidemark.schedule.timetable import Timetable
+
+SHARDS = 4
+INFLUENCERS = f"1-{SHARDS * 1_000}"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 1.0)
+    monkeypatch.setattr(client, "CALL_DEADLINE_S", 1.0)
+    monkeypatch.setattr(scheduler, "RETRY_SECONDS", 0.1)
+
+
+@asynccontextmanager
+async def running(work: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run it until the end of the block, then stop it in order."""
+    stop = asyncio.Event()
+    task = asyncio.ensure_future(work(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await task
+
+
+def settings(server: NatsServer, interval: float) -> Settings:
+    return load(nats=[server.url], influencers=INFLUENCERS, interval=interval)
+
+
+async def consumer_of(log: Log) -> Consumer:
+    """As soon as the log is there."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            await log.open()
+            return await log.consume_ticks()
+        except LogError:
+            assert time.monotonic() < give_up_at
+
+
+async def taken(log: Log, wanted: Callable[[list[Tick]], bool]) -> list[Tick]:
+    """Take and acknowledge ticks until these are enough."""
+    ticks: list[Tick] = []
+    consumer = await consumer_of(log)
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not wanted(ticks):
+        assert time.monotonic() < give_up_at, ticks
+        try:
+            for delivery in await consumer.next(8, 0.2):
+                ticks.append(Tick.decode(delivery.data))
+                await delivery.ack()
+        except LogError:
+            consumer = await consumer_of(log)
+    return ticks
+
+
+def rounds(count: int) -> Callable[[list[Tick]], bool]:
+    """So many different ticks of each shard."""
+    return lambda ticks: all(
+        len({tick.due_ms for tick in ticks if tick.shard == shard}) >= count for shard in range(SHARDS)
+    )
+
+
+def assert_by_the_timetable(ticks: list[Tick], configured: Settings) -> None:
+    timetable = Timetable(configured.population, round(configured.interval * 1_000))
+    for tick in ticks:
+        assert tick in timetable.due(tick.due_ms - 1, tick.due_ms)
+        assert tick.due_ms <= time.time() * 1_000
+    assert len({tick.id for tick in ticks}) == len(ticks)
+
+
+async def test_the_ticks_of_the_timetable_are_on_the_queue(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        ticks = await taken(log, rounds(2))
+    assert_by_the_timetable(ticks, configured)
+
+
+async def test_two_schedulers_issue_each_tick_once(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    async with (
+        connect(configured, "test") as log,
+        running(lambda stop: schedule(configured, stop)),
+        running(lambda stop: schedule(configured, stop)),
+    ):
+        ticks = await taken(log, rounds(3))
+    assert_by_the_timetable(ticks, configured)
+
+
+async def test_a_scheduler_waits_for_its_log(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    nats_server.kill()
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        await asyncio.sleep(0)
+        nats_server.start()
+        ticks = await taken(log, rounds(1))
+    assert_by_the_timetable(ticks, configured)
+
+
+async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        await taken(log, rounds(1))
+        nats_server.restart()
+        ticks = await taken(log, rounds(2))
+    assert_by_the_timetable(ticks, configured)
+
+
+async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    nats_server.kill()
+    async with running(lambda stop: schedule(configured, stop)):
+        await asyncio.sleep(0)
+
+
+async def test_without_an_interval_ticks_come_as_they_are_taken(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 0)
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        ticks = await taken(log, rounds(3))
+        assert await log.ticks_waiting() <= SHARDS
+    for shard in range(SHARDS):
+        dues = [tick.due_ms for tick in ticks if tick.shard == shard]
+        assert all(after - before >= 1_000 for before, after in pairwise(dues))
