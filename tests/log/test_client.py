@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import nats
@@ -204,9 +205,10 @@ async def test_after_a_crash_of_the_server_batches_are_there_and_ticks_start_ane
 
     await patient(log, "publish_batch", 0, batch("0-9@2"))  # the third once more: its id is remembered
     await patient(log, "publish_batch", 0, batch("0-9@3"))
-    read = [Batch.decode(delivery.data).tick_id for delivery in await some(store, 3)]
-    assert set(read) >= {"0-9@1", "0-9@2", "0-9@3"}
-    assert await store.pending() <= 4
+    read = Counter[str]()
+    while len(read - Counter(["0-9@0"])) < 3:  # the first comes again if its acknowledgement was lost
+        read.update(Batch.decode(delivery.data).tick_id for delivery in await some(store, 1))
+    assert read - Counter(["0-9@0"]) == Counter(["0-9@1", "0-9@2", "0-9@3"])
 
     await patient(log, "consume_ticks")
     await patient(log, "publish_tick", tick())  # a tick of before the crash may be issued again
@@ -250,8 +252,10 @@ async def test_a_server_that_is_not_there(nats_server: NatsServer) -> None:
         await patient(log, "publish_tick", tick())
 
 
-@pytest.mark.usefixtures("impatient")
-async def test_a_wrong_token_is_called_so_and_not_shown(nats_server: NatsServer) -> None:
+async def test_a_wrong_token_is_called_so_and_not_shown(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 2.0)
     nats_server.token = "right"
     nats_server.restart()
     url = nats_server.url.replace("right", "wrong")

@@ -206,7 +206,7 @@ async def test_an_answer_too_many_is_nobodys(api: ScriptedApi) -> None:
         assert round_.bodies[5] is None
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 async def test_any_mixture_of_faults(api: ScriptedApi, another_api: ScriptedApi, seed: int) -> None:
     chance = random.Random(seed)
     everything = [act for acts in FAULTS.values() for act in acts] + [
@@ -222,12 +222,12 @@ async def test_any_mixture_of_faults(api: ScriptedApi, another_api: ScriptedApi,
     async with pooling(
         api, another_api, pipeline=pipeline, max_in_flight=in_flight, request_deadline=0.3
     ) as pool:
-        for _ in range(3):
+        for _ in range(2):
             rounds = await asyncio.gather(*(answered(pool, 40, FIRST + 40 * i) for i in range(2)))
             for round_ in rounds:
                 assert set(round_.refused) <= {*FAULTS, "unreachable", "status_4xx", "status_5xx"}
         asked = api.asked + another_api.asked
-        assert max(asked.values()) <= 2 * 3  # once, and once more when it was innocent
+        assert max(asked.values()) <= 2 * 2  # once, and once more when it was innocent
         api.script = another_api.script = lambda pk, time: good(pk)
         await until_all_are_answered(pool)
 

@@ -102,7 +102,7 @@ async def test_two_schedulers_issue_each_tick_once(nats_server: NatsServer) -> N
         running(lambda stop: schedule(configured, stop)),
         running(lambda stop: schedule(configured, stop)),
     ):
-        ticks = await taken(log, rounds(3))
+        ticks = await taken(log, rounds(2))
     assert_by_the_timetable(ticks, configured)
 
 
@@ -121,7 +121,7 @@ async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServe
     async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
         await taken(log, rounds(1))
         nats_server.restart()
-        ticks = await taken(log, rounds(2))
+        ticks = await taken(log, rounds(1))
     assert_by_the_timetable(ticks, configured)
 
 
@@ -135,7 +135,7 @@ async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: Nat
 async def test_without_an_interval_ticks_come_as_they_are_taken(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 0)
     async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
-        ticks = await taken(log, rounds(3))
+        ticks = await taken(log, rounds(2))
         assert await log.ticks_waiting() <= SHARDS
     for shard in range(SHARDS):
         dues = [tick.due_ms for tick in ticks if tick.shard == shard]

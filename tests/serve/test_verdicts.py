@@ -39,8 +39,8 @@ def verdicts(rows: dict[int, bool], at_s: int = NOW_S) -> Verdicts:
         turn_id="1000-1009@1",
         classifier="a",
         in_flight=5,
-        pk=np.array(list(rows), np.uint32),
-        suspicious=np.array(list(rows.values()), np.bool_),
+        pk=np.array(sorted(rows), np.uint32),
+        suspicious=np.array([rows[pk] for pk in sorted(rows)], np.bool_),
         checked_at=np.full(n, at_s, np.uint32),
         took_ms=np.full(n, 9_000, np.uint32),
     )

@@ -45,6 +45,7 @@ def all_orders(settings: Settings, folder: DataFolder) -> list[Order]:
     return [
         orders.serve(settings, folder),
         *orders.pollers(settings, folder),
+        *orders.classifiers(settings, folder),
         orders.schedule(settings, folder),
         orders.stand_in(settings, 3000),
     ]
@@ -80,6 +81,12 @@ def test_pollers_share_what_the_api_may_be_asked_for(
     [only] = orders.pollers(load(data=folder.path), folder)
     assert only.name == "poll"
     assert settings_in(only.variables, monkeypatch).max_rps == 0
+
+
+def test_without_calls_for_verdicts_there_is_no_classifier(folder: DataFolder) -> None:
+    [only] = orders.classifiers(load(data=folder.path), folder)
+    assert (only.name, only.role, only.command[-1]) == ("classify", "classify", "classify")
+    assert orders.classifiers(load(data=folder.path, classify_concurrency=0), folder) == []
 
 
 def test_no_secret_stands_where_others_can_read(folder: DataFolder) -> None:

@@ -100,20 +100,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def test_everything_is_started_and_stopped_in_order(start: Start, tmp_path: Path) -> None:
     up = start("--pollers", "2")
     up.ready()
-    up.until(lambda: len(up.happened("ready")) == 6, "all of it")
+    up.until(lambda: len(up.happened("ready")) == 7, "all of it")
     began = up.happened("ready")
     assert set(began[:2]) == {"nats", "stand-in"}
     assert began[2] == "serve"
-    assert set(began[3:]) == {"poll 1", "poll 2", "schedule"}
+    assert set(began[3:]) == {"poll 1", "poll 2", "classify", "schedule"}
 
     children = children_of(up.process.pid)
-    assert len(children) == 6
+    assert len(children) == 7
     for child in children:
         assert os.getsid(child.pid) == child.pid
         assert "nats://" not in " ".join(child.cmdline())
     told = status(tmp_path / "data")
-    roles = [process["role"] for process in told["processes"]]
-    assert roles == ["up", "nats", "simulate", "schedule", "poll", "poll", "serve"]
+    roles = sorted(process["role"] for process in told["processes"])
+    assert roles == ["classify", "nats", "poll", "poll", "schedule", "serve", "simulate", "up"]
     assert {process["pid"] for process in told["processes"]} == {
         up.process.pid,
         *(child.pid for child in children),
@@ -123,8 +123,9 @@ def test_everything_is_started_and_stopped_in_order(start: Start, tmp_path: Path
     assert up.ended() == 0, up.said()
     order = up.happened("stopped")
     assert order[0] == "schedule"
-    assert set(order[1:3]) == {"poll 1", "poll 2"}
-    assert order[3:] == ["serve", "nats", "stand-in"]
+    assert order[1] == "classify"
+    assert set(order[2:4]) == {"poll 1", "poll 2"}
+    assert order[4:] == ["serve", "nats", "stand-in"]
     assert not any(alive(child.pid) for child in children)
     assert list((tmp_path / "data" / "run").iterdir()) == []
     assert not any(event["event"].startswith("did not stop") for event in up.events())

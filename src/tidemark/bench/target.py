@@ -41,12 +41,15 @@ http {{
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{
     listen 127.0.0.1:{port};
+    {verdicts}
     location ~ ^/api/v1/influencers/(?<pk>[0-9]+)$ {{
       return 200 '{{"pk":$pk,"username":"influencer-$pk","followerCount":57166,"followingCount":1328}}';
     }}
   }}
 }}
 """
+
+_VERDICTS: Final = "location = /api/v1/influencers/is_suspicious {{ proxy_pass {url}; }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def target(kind: str = "auto") -> Iterator[Target]:
-    """Start nginx (`auto` prefers it) or the `stand-in`, and stop it in the end."""
+def target(kind: str = "auto", verdicts_from: str | None = None) -> Iterator[Target]:
+    """Start nginx (`auto` prefers it) or the `stand-in`, and stop it in the end.
+
+    nginx answers GETs only; for verdicts it asks the address `verdicts_from`.
+    """
     nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if kind == "nginx" and not nginx:
         raise CallerError("nginx is not installed: apt-get install nginx-light, or choose --target stand-in")
@@ -77,7 +83,8 @@ def target(kind: str = "auto") -> Iterator[Target]:
         port = free_port()
         if nginx and kind != "stand-in":
             config = Path(folder) / "nginx.conf"
-            config.write_text(_NGINX.format(folder=folder, port=port))
+            verdicts = _VERDICTS.format(url=verdicts_from) if verdicts_from else ""
+            config.write_text(_NGINX.format(folder=folder, port=port, verdicts=verdicts))
             command = [nginx, "-c", str(config)]
             kind = "nginx"
         else:

@@ -91,9 +91,12 @@ class Ranking:
         return 1 + self.more(follower_count)
 
     def place(self, index: int, follower_count: int) -> int:
-        """The place of a ranked influencer on the leaderboard, from 0: ties are broken by pk."""
+        """The place of an influencer on the leaderboard, from 0: ties are broken by pk.
+
+        For who is not ranked, the place they would have.
+        """
         key = (follower_count << INDEX_BITS) | (INDEX_MASK - index)
-        return len(self.keys) - 1 - int(self.keys.searchsorted(key))
+        return len(self.keys) - int(self.keys.searchsorted(key, "right"))
 
     def only(self, wanted: npt.NDArray[np.bool_]) -> Ranking:
         """This ranking without those whose index is not wanted: a mask by index. About 10 ms for a million."""

@@ -105,6 +105,10 @@ def _said(error: BaseException) -> str:
     return str(error).removeprefix("nats: ").strip() or type(error).__name__
 
 
+def _refuses_credentials(error: Exception) -> bool:
+    return "authorization violation" in str(error).lower()
+
+
 class Consumer:
     """A durable consumer, pulled from."""
 
@@ -160,7 +164,8 @@ class Log:
 
         async def on_error(error: Exception) -> None:
             nonlocal latest
-            latest = error
+            if latest is None or not _refuses_credentials(latest):  # it hangs up after that: no news
+                latest = error
             logger.debug("nats", error=_said(error))
 
         async def on_disconnected() -> None:
@@ -185,7 +190,7 @@ class Log:
         except _FOREIGN as error:
             # nats-py goes on trying until the time is up; what went wrong, it said to on_error.
             said = _said(latest or error)
-            if "authorization violation" in said.lower():
+            if latest is not None and _refuses_credentials(latest):
                 raise LogError(
                     f"NATS at {self._shown} refuses these credentials; give them as --nats nats://token@host:port"
                 ) from error

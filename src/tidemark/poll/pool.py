@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, time
 from typing import Final, cast
 from urllib.parse import urlsplit
@@ -367,8 +367,10 @@ class Pool:
         self.reachable.set()
         self._closed = False
         self._turn = 0
-        self._sweeper = asyncio.ensure_future(self._sweep())
-        self._refiller = asyncio.ensure_future(self._refill()) if settings.max_rps else None
+        self._swept_at = monotonic()
+        self._tasks = [asyncio.ensure_future(self._every(SWEEP_SECONDS, self._sweep))]
+        if settings.max_rps:
+            self._tasks.append(asyncio.ensure_future(self._every(REFILL_SECONDS, self._refill)))
 
     @property
     def allowed(self) -> int:
@@ -402,33 +404,32 @@ class Pool:
                 round_, position = self.queue.popleft()
                 round_.fail(position, "unreachable")
 
-    async def _sweep(self) -> None:
-        before = monotonic()
+    async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            now = monotonic()
-            self.wall_offset_s = time() - now
+            await asyncio.sleep(seconds)
             try:
-                for address in self.addresses:
-                    address.sweep(now, now - before)
-                self.dispatch()
+                work()
             except Exception as error:  # without sweeps no request has a deadline, and its tick never ends
                 logger.error("a sweep failed", error=str(error), exc_info=error)
-            before = now
 
-    async def _refill(self) -> None:
-        while True:
-            await asyncio.sleep(REFILL_SECONDS)
-            self.tokens = self._allowance.refill(monotonic(), self.tokens)
-            if self.tokens >= 1 and self.queue:
-                self.dispatch()
+    def _sweep(self) -> None:
+        now = monotonic()
+        self.wall_offset_s = time() - now
+        seconds, self._swept_at = now - self._swept_at, now
+        for address in self.addresses:
+            address.sweep(now, seconds)
+        self.dispatch()
+
+    def _refill(self) -> None:
+        self.tokens = self._allowance.refill(monotonic(), self.tokens)
+        if self.tokens >= 1 and self.queue:
+            self.dispatch()
 
     async def close(self) -> None:
         """Close all connections; what was not answered has failed."""
         self._closed = True
-        self._sweeper.cancel()
-        if self._refiller:
-            self._refiller.cancel()
+        for task in self._tasks:
+            task.cancel()
         for address in self.addresses:
             await address.close()
         self.dispatch()

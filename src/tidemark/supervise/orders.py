@@ -22,7 +22,14 @@ TIDEMARK: Final = (sys.executable, "-P", "-m", "tidemark")
 
 LOOPBACK: Final = "127.0.0.1"
 
-STOP_SECONDS: Final = {"schedule": 5.0, "poll": 25.0, "serve": 60.0, "nats": 15.0, "simulate": 5.0}
+STOP_SECONDS: Final = {
+    "schedule": 5.0,
+    "classify": 15.0,
+    "poll": 25.0,
+    "serve": 60.0,
+    "nats": 15.0,
+    "simulate": 5.0,
+}
 """How long an orderly stop may take, in the order in which the roles are stopped: first nobody orders more,
 then what was ordered is observed, then what was observed is stored. A poller gives up by itself after 20 s."""
 
@@ -60,6 +67,13 @@ def pollers(settings: Settings, folder: DataFolder) -> list[Order]:
     told = {"max_rps": settings.max_rps / settings.pollers, "host": LOOPBACK}
     names = ["poll"] if settings.pollers == 1 else [f"poll {n}" for n in range(1, settings.pollers + 1)]
     return [_noted(name, "poll", settings, folder).told(**told) for name in names]
+
+
+def classifiers(settings: Settings, folder: DataFolder) -> list[Order]:
+    """Who asks for verdicts: one, or nobody where no calls for them are wanted."""
+    if not settings.classify_concurrency:
+        return []
+    return [_noted("classify", "classify", settings, folder).told(host=LOOPBACK)]
 
 
 def schedule(settings: Settings, folder: DataFolder) -> Order:

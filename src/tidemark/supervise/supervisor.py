@@ -1,7 +1,7 @@
 """What is started and stopped, and in which order?
 
-    started:  nats, stand-in --> serve --> pollers, schedule
-    stopped:  schedule --> pollers --> serve --> nats --> stand-in
+    started:  nats, stand-in --> serve --> pollers, classify, schedule
+    stopped:  schedule --> classify --> pollers --> serve --> nats --> stand-in
 
 So each finds what it needs, and in the end all that was asked for is stored.
 """
@@ -127,7 +127,11 @@ class _Supervisor:
         settings = settings.model_copy(update=found)
 
         url = await self._start_serve(settings)
-        rest = [*orders.pollers(settings, self._folder), orders.schedule(settings, self._folder)]
+        rest = [
+            *orders.pollers(settings, self._folder),
+            *orders.classifiers(settings, self._folder),
+            orders.schedule(settings, self._folder),
+        ]
         await asyncio.gather(*(self._keep(order).start() for order in rest))
         self._watching = asyncio.create_task(live.watch(self._screen, url, self._rows))
 
