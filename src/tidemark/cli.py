@@ -297,16 +297,19 @@ def bench_encoding(as_json: bool) -> None:
 
 @bench.command("classify")
 @_option("seconds", 60.0, "Seconds of the run, and of each of the rounds.")
-@_option("rounds", 0, "Also so many runs of the pipeline with and without the classification, in alternation.")
+@_option(
+    "rounds", 0, "Also so many runs of the pipeline with and without the classification, in alternation."
+)
 @_target
 @_as_json
 def bench_classify(seconds: float, rounds: int, kind: str, as_json: bool) -> None:
     """Verdicts a second when each takes ten seconds, what that costs, and whether the polling notices."""
     from tidemark.bench.classify import measure, measure_impact
 
-    _measured("classify", as_json, lambda: measure(seconds))
-    if rounds:
-        _measured("classify impact", as_json, lambda: measure_impact(seconds, rounds, kind))
+    def both() -> Mapping[str, Any]:
+        return measure(seconds) | ({"impact": measure_impact(seconds, rounds, kind)} if rounds else {})
+
+    _measured("classify", as_json, both)
 
 
 @bench.command("board")

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from tidemark.classify import classifier
+from tidemark.classify.api import Api as ClassifierApi
 from tidemark.config import load
 from tidemark.errors import CallerError
 from tidemark.messages import Turn
+from tidemark.mockstagram import Answer
 from tidemark.simulate import Mockstagram, is_suspicious
 
 from .conftest import FIRST, Api, Bench, bench_of, sound, until
@@ -242,6 +244,23 @@ async def test_a_turn_that_was_taken_early_is_done_when_it_is_due(bench: Bench, 
     await bench.order(FIRST, LAST, due_ms + 3_600_000)
     await bench.done()
     assert set(api.times.values()) == {2}, "once for the turn taken early, once for the one after it"
+
+
+async def test_whatever_goes_wrong_nobody_is_forgotten(
+    bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    details, wrong = ClassifierApi.details, iter(range(5))
+
+    async def failing(self: ClassifierApi, pk: int) -> Answer:
+        if next(wrong, None) is not None:
+            raise RuntimeError("on purpose")
+        return await details(self, pk)
+
+    monkeypatch.setattr(ClassifierApi, "details", failing)
+    await bench.order(FIRST, LAST)
+    bench.start()
+    await bench.done()
+    assert sorted(await bench.verdicts()) == ALL
 
 
 async def test_what_is_no_turn_is_set_aside(bench: Bench, api: Api) -> None:

@@ -26,7 +26,9 @@ from tidemark.telemetry import running
 CALL_SECONDS: Final = 10.0
 NEEDED_PER_SECOND: Final = 1_000_000 / 86_400
 """A million influencers a day."""
-WARM_UP_SECONDS: Final = 8.0
+WARM_UP_SECONDS_MAX: Final = 120.0
+"""Until everybody was observed once: until then each name is new, which costs more than a later round."""
+SETTLE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 1.0
 START_SECONDS: Final = 60.0
@@ -46,6 +48,7 @@ def measure(seconds: float, influencers: str = "1000000-1009999") -> dict[str, A
             ended_at, ended = classifier.after_a_wave()
             after, stats = up.usage(), up.stats()
     per_second = (ended - began) / (ended_at - began_at)
+    cores = after.cores_since(usage).get("classify", 0.0)
     return {
         "callSeconds": CALL_SECONDS,
         "seconds": ended_at - began_at,
@@ -55,8 +58,8 @@ def measure(seconds: float, influencers: str = "1000000-1009999") -> dict[str, A
         "ratioToNeeded": per_second / NEEDED_PER_SECOND,
         "inFlight": stats["classification"]["inFlight"],
         "latencySeconds": stats["classification"]["latencySeconds"],
-        "classifierCores": after.cores_since(usage).get("classify", 0.0),
-        "classifierCpuMicrosecondsPerVerdict": after.cores_since(usage).get("classify", 0.0) / per_second * 1e6,
+        "classifierCores": cores,
+        "classifierCpuMicrosecondsPerVerdict": cores / per_second * 1e6,
         "classifierRssBytes": after.rss_bytes.get("classify", 0),
     }
 
@@ -71,7 +74,7 @@ def measure_impact(seconds: float, rounds: int, kind: str) -> dict[str, Any]:
             for which in sorted(rates, reverse=round_ % 2 == 0):
                 calls = "128" if which == "with" else "0"
                 with fleet("--api", api.url, "--interval", "0", "--classify-concurrency", calls) as up:
-                    time.sleep(WARM_UP_SECONDS)
+                    _warm_up(up)
                     rows, known, began = _stored(up)
                     time.sleep(seconds)
                     rows_after, known_after, ended = _stored(up)
@@ -89,6 +92,13 @@ def measure_impact(seconds: float, rounds: int, kind: str) -> dict[str, Any]:
         "ratioMin": min(ratios),
         "ratioMax": max(ratios),
     }
+
+
+def _warm_up(up: Fleet) -> None:
+    give_up_at = time.monotonic() + WARM_UP_SECONDS_MAX
+    while (stats := up.stats())["observed"] < stats["influencers"] and time.monotonic() < give_up_at:
+        time.sleep(1)
+    time.sleep(SETTLE_SECONDS)
 
 
 def _stored(up: Fleet) -> tuple[int, int, float]:

@@ -46,6 +46,8 @@ TELL_SECONDS: Final = 2.0
 """How often verdicts are put on the log: a classifier that is killed loses what came since."""
 TURN_WAIT_S: Final = 2.0
 """How long one look for a turn lasts."""
+CLOCKS_MS: Final = 600_000
+"""As much may the clocks of schedulers and of the log differ."""
 LOG_RETRY_S: Final = 1.0
 ROOM_LOOK_S: Final = 0.25
 """How often those who wait are counted, while there are enough."""
@@ -100,17 +102,18 @@ class _Classifier:
 
     async def run(self, stop: asyncio.Event) -> None:
         logger.info("classifying", api=[api.url for api in self._apis], concurrency=self._concurrency)
-        dispatcher = asyncio.ensure_future(self._dispatch(stop))
         try:
-            await self._take_turns(stop)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._take_turns(stop))
+                group.create_task(self._dispatch(stop))
             if self._in_flight:
                 await asyncio.wait(self._asking, timeout=STOP_PATIENCE_S)
-            self._end(dispatcher, *self._asking)
+            self._end(*self._asking)
             self._stopping.set()
             if self._turns:
                 await asyncio.wait(self._turns, timeout=STOP_PATIENCE_S)
         finally:
-            self._end(dispatcher, *self._asking, *self._turns)
+            self._end(*self._asking, *self._turns)
 
     @staticmethod
     def _end(*tasks: asyncio.Task[None]) -> None:
@@ -177,7 +180,7 @@ class _Classifier:
 
     def _record_since_ms(self, turn: Turn) -> int:
         """As much of the record as a turn needs: those done already, and who was last asked about how long ago."""
-        return min(turn.since_ms, turn.due_ms) - self._interval_ms
+        return max(0, turn.since_ms - self._interval_ms - CLOCKS_MS)
 
     async def _see_through(self, work: TurnInWork, last: int) -> None:
         """Until everybody is settled and all their verdicts are on the log; gives up on the log while stopping."""
@@ -266,6 +269,9 @@ class _Classifier:
             self._show_breaker(api)
         except Refused as refused:
             self._fail(api, pk, work, refused.reason)
+        except Exception as error:  # a turn would wait for ever for somebody who is forgotten
+            logger.error("asking failed", pk=pk, error=str(error), exc_info=error)
+            self._fail(api, pk, work, "unexpected")
         finally:
             if probe:
                 api.probing = False

@@ -29,7 +29,7 @@ from tidemark.process import spawn, wait
 
 TICKS_IN_WORK_MAX: Final = 16
 """Ticks one poller works on: bounds its memory to about 16 batches. Slow answers of one do not hold up the next."""
-REQUESTS_WAITING_MIN: Final = 1_000
+REQUESTS_WAITING_MIN: Final = 2_000
 """The next tick is taken when fewer requests wait than this, or than twice what may be in flight: so that
 connections never run out of work while it is fetched, and no tick is hoarded that another could answer."""
 ATTEMPTS: Final = 3

@@ -244,7 +244,7 @@ class _Work:
         """Have those classified who jumped. All replicas see the same, and the log takes it from one of them."""
         now_s = view.published_at_ms / 1_000
         chosen = self._bound.choose(jumped, now_s)
-        telemetry.JUMPS.labels("over the bound").inc(len(jumped) - len(chosen))
+        telemetry.JUMPS.labels("left for the turn").inc(len(jumped) - len(chosen))
         for index in chosen:
             pk, since_ms = index + view.population.first, int(view.values.observed_at[index]) * 1_000
             turn = Turn(index // view.population.shard_size, pk, pk, since_ms, since_ms)

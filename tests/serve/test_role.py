@@ -1,0 +1,111 @@
+"""Who jumps is put on the queue of the classification, by a serve process that sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.log.server import NatsServer
+from tidemark.board import Board
+from tidemark.config import load
+from tidemark.log.client import Log, connect
+from tidemark.messages import Batch, Turn, Verdicts, string_array
+from tidemark.serve.figures import Figures
+from tidemark.serve.progress import Progress
+from tidemark.serve.role import _Work
+from tidemark.serve.verdicts import VerdictSink
+from tidemark.store.clickhouse import Store
+from tidemark.store.sink import Sink
+
+FIRST, SIZE = 1_000, 2_000
+PK = np.arange(FIRST, FIRST + SIZE, dtype=np.uint32)
+DAY_S = 3_600
+NOW_S = int(time.time())
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    server = NatsServer(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def log(server: NatsServer) -> AsyncIterator[Log]:
+    async with connect(load(nats=[server.url]), "test") as log:
+        await log.open()
+        yield log
+
+
+class Replica:
+    """The work of a serve process, step by step."""
+
+    def __init__(self, server: NatsServer, store: Store) -> None:
+        settings = load(nats=[server.url], influencers=f"{FIRST}-{FIRST + SIZE - 1}", classify_interval=DAY_S)
+        self.board = Board(settings.population)
+        self.progress = Progress(DAY_S)
+        sink = Sink(store, self.board, FIRST)
+        verdicts = VerdictSink(store, self.board, self.progress)
+        figures = Figures(self.board, sink, 60_000, self.progress)
+        self.sink = sink
+        self.work = _Work(settings, self.board, store, sink, verdicts, self.progress, figures)
+
+    async def observe(self, minute: int, followers: dict[int, int]) -> None:
+        """Everybody has about 10,000 followers, but for some."""
+        counts = 10_000 + PK * (minute + 7) % 23
+        for pk, count in followers.items():
+            counts[pk - FIRST] = count
+        at_ms = (NOW_S - 3_000 + 60 * minute) * 1_000
+        batch = Batch(
+            tick_id=f"{minute}",
+            pk=PK,
+            observed_at_ms=np.full(SIZE, at_ms, np.int64),
+            follower_count=counts.astype(np.uint32),
+            following_count=PK,
+            username=string_array(["x"] * SIZE),
+        )
+        self.board.apply(batch)
+        self.sink.unpublished_ms.append(at_ms)
+        await self.work._publish()
+        while self.work._tasks:
+            await next(iter(self.work._tasks))
+
+    def classified(self) -> None:
+        """Somebody classifies."""
+        ones = np.ones(1, np.uint32)
+        at = np.array([NOW_S - 60], np.uint32)
+        self.progress.add(Verdicts("t", "c", 1, ones, np.zeros(1, np.bool_), at, ones))
+
+
+async def test_who_jumps_is_classified_ahead_of_the_turn(
+    server: NatsServer, log: Log, tmp_path: Path
+) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        replicas = [Replica(server, store), Replica(server, store)]
+        for replica in replicas:
+            await replica.work._consume_verdicts()
+            await replica.observe(0, {})
+            await replica.observe(1, {2_345: 90_000})
+        consumer = await log.consume_turns()
+        assert await consumer.next(1, 0.1) == [], "as long as nobody classifies"
+        for replica in replicas:
+            replica.classified()
+            await replica.observe(2, {2_345: 90_000})
+            await replica.observe(3, {1_234: 60_000, 2_345: 90_000})
+            await replica.observe(4, {2_345: 90_000})
+        (delivery,) = await consumer.next(1, 5)
+        since_ms = (NOW_S - 3_000 + 180) * 1_000
+        assert Turn.decode(delivery.data) == Turn(0, 1_234, 1_234, since_ms, since_ms)
+        assert await consumer.next(1, 0.1) == [], "two replicas saw it, and it came back the same day"
+        for replica in replicas:
+            await replica.work._log.close()
+    finally:
+        store.close()
