@@ -150,6 +150,35 @@ def test_the_tables() -> None:
     assert "?" in shown(report([look("poll", 10, 0, None)], [look("poll", 10, 1, None)]))
 
 
+def classify(at: float, verdicts: int) -> Look:
+    text = f"""
+# TYPE tidemark_classify_seconds histogram
+tidemark_classify_seconds_bucket{{le="+Inf"}} {verdicts}
+tidemark_classify_seconds_count {verdicts}
+tidemark_classify_seconds_sum 0
+# TYPE tidemark_classifying gauge
+tidemark_classifying 128
+# TYPE tidemark_classify_breaker_open gauge
+tidemark_classify_breaker_open{{api="{API}"}} 1
+"""
+    return look("classify", 40, at, text)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "says"),
+    [(1_000, "50.0%: 90 suspicious, 910 not, 1,000 to go"), (0, "90 suspicious, 910 not")],
+)
+def test_the_first_sweep_has_a_bar(unknown: int, says: str) -> None:
+    stats = {**STATS, "suspicious": {"suspicious": 90, "notSuspicious": 910, "unknown": unknown}}
+    of_serve = [look("serve", 30, at, "", stats=stats) for at in (0, 2)]
+    told = report([classify(0, 100), of_serve[0]], [classify(2, 125), of_serve[1]])
+    assert told["verdictsPerSecond"] == 12.5
+    text = shown(told)
+    assert f"12.5 verdicts/s, 128 calls in flight, given a rest: {API}" in text
+    assert says in text
+    assert ("━" in text) == bool(unknown)
+
+
 def test_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     # A note that was left behind, whose pid is another program's by now: this one's.

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tidemark import telemetry
@@ -30,9 +31,10 @@ from tidemark.process import FAILURE, OK, complain
 APART_S: Final = 1.0
 ASK_S: Final = 3.0
 AT_ONCE_MAX: Final = 16
-ROLES: Final = ("up", "nats", "simulate", "schedule", "poll", "serve")
+ROLES: Final = ("up", "nats", "simulate", "schedule", "poll", "classify", "serve")
 """In the order in which they are told."""
 MIB: Final = 2**20
+BAR_COLUMNS: Final = 30
 
 Values = Mapping[tuple[str, str], float]
 """(name of the sample, value of its label or "") -> value."""
@@ -163,7 +165,10 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
         "ticksPerSecond": _rate(pairs, "schedule", "tidemark_ticks_total"),
         "observationsPerSecond": _rate(pairs, "poll", "tidemark_observations_total"),
         "storedPerSecond": _rate(pairs, "serve", "tidemark_stored_total"),
+        "verdictsPerSecond": _rate(pairs, "classify", "tidemark_classify_seconds_count"),
         "refused": _refused(after),
+        "suspicious": of_serve.get("suspicious"),
+        "classification": of_serve.get("classification"),
     }
 
 
@@ -195,6 +200,12 @@ def _process(before: Look, after: Look) -> dict[str, Any]:
                     "requestSeconds": values.get(("tidemark_request_seconds", url)),
                 }
                 for url, limit in _labelled(values, "tidemark_in_flight_limit")
+            ]
+        case "classify":
+            told["verdictsPerSecond"] = _rate(pair, "classify", "tidemark_classify_seconds_count")
+            told["callsInFlight"] = int(values.get(("tidemark_classifying", ""), 0.0))
+            told["restingApis"] = [
+                url for url, resting in _labelled(values, "tidemark_classify_breaker_open") if resting
             ]
         case "serve":
             told["storedPerSecond"] = _rate(pair, "serve", "tidemark_stored_total")
@@ -270,6 +281,21 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     figures.add_row("refused", _counts(report["refused"]))
     figures.add_row("average followers", _text(report["averageFollowerCount"], ",.1f"))
     yield figures
+    if verdicts := report["suspicious"]:
+        yield _verdicts(verdicts)
+
+
+def _verdicts(verdicts: Mapping[str, int]) -> Table:
+    """How many are what, with a bar for as long as somebody was never classified."""
+    known, unknown = verdicts["suspicious"] + verdicts["notSuspicious"], verdicts["unknown"]
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    told = f"{verdicts['suspicious']:,} suspicious, {verdicts['notSuspicious']:,} not"
+    if unknown:
+        bar = ProgressBar(total=known + unknown, completed=known, width=BAR_COLUMNS)
+        table.add_row("classified", bar, f"{known / (known + unknown):.1%}: {told}, {unknown:,} to go")
+    else:
+        table.add_row("classified", told)
+    return table
 
 
 def _details(process: Mapping[str, Any]) -> Iterator[str]:
@@ -285,6 +311,12 @@ def _details(process: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{api['url']}: {api['inFlightLimit']} in flight at most, breaker {api['breaker']},"
             f" {_milliseconds(api['requestSeconds'])} a request"
+        )
+    if "verdictsPerSecond" in process:
+        resting = process["restingApis"]
+        yield (
+            f"{_text(process['verdictsPerSecond'], ',.1f')} verdicts/s, {process['callsInFlight']} calls in flight"
+            + (f", given a rest: {', '.join(resting)}" if resting else "")
         )
     if "insertSeconds" in process:
         yield (
