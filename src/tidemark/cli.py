@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from tidemark import __version__
 from tidemark.config import Settings, load
-from tidemark.errors import TidemarkError
+from tidemark.errors import CallerError, TidemarkError
 from tidemark.population import Population
 from tidemark.process import FAILURE, USAGE, complain, run, run_until_stopped
 
@@ -75,6 +75,13 @@ def _settings(*names: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def _require_api(settings: Settings) -> None:
+    """End with the status of a wrong flag when no API is named."""
+    if not settings.api:
+        complain(CallerError("which API? Name it with --api http://host:port"))
+        sys.exit(USAGE)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="tidemark")
 def main() -> None:
@@ -115,6 +122,7 @@ def poll(settings: Settings) -> None:
     """
     from tidemark.poll.poller import poll as role
 
+    _require_api(settings)
     sys.exit(run(settings, "poll", lambda stop: role(settings, stop)))
 
 
@@ -127,6 +135,7 @@ def classify(settings: Settings) -> None:
     """
     from tidemark.classify.classifier import classify as role
 
+    _require_api(settings)
     sys.exit(run(settings, "classify", lambda stop: role(settings, stop)))
 
 

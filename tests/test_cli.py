@@ -1,0 +1,76 @@
+"""The command line: exit statuses, one line of complaint, help that lists every flag."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def tidemark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tidemark", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["up", "--no-such-flag"], "No such option"),
+        (["nonsense"], "No such command"),
+        (["poll"], "which API?"),
+        (["classify"], "which API?"),
+        (["up", "--interval", "minute"], "is not a valid float"),
+        (["up", "--interval", "-1"], "setting interval"),
+        (["up", "--influencers", "5-1"], "setting influencers"),
+        (["serve", "--port", "70000"], "setting port"),
+        (["poll", "--api", "mockstagram"], "setting api"),
+        (["serve", "--store", "mysql://x"], "setting store"),
+        (["simulate", "--error-share", "2"], "share"),
+    ],
+)
+def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str) -> None:
+    done = tidemark(*arguments)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["up", "schedule", "poll", "classify", "serve", "simulate", "status"])
+def test_help_teaches(command: str) -> None:
+    done = tidemark(command, "--help")
+    assert done.returncode == 0
+    assert f"Usage: tidemark {command}" in done.stdout
+    assert "--" in done.stdout
+
+
+def test_up_has_the_flags_that_other_programs_rely_on() -> None:
+    said = tidemark("up", "--help").stdout
+    for flag in [
+        "api",
+        "influencers",
+        "interval",
+        "nats",
+        "store",
+        "data",
+        "host",
+        "port",
+        "pollers",
+        "pipeline",
+        "max-rps",
+        "classify-concurrency",
+        "classify-interval",
+    ]:
+        assert f"--{flag} " in said
+
+
+def test_benchmarks_are_listed() -> None:
+    said = tidemark("bench", "--help").stdout
+    for name in ("fetch", "e2e", "steady", "read", "storage", "classify"):
+        assert f"  {name} " in said
