@@ -5,7 +5,7 @@
 --
 -- Codecs, by measurement (`tidemark bench storage`): pks and times are nearly arithmetic. The counters
 -- walk at random, so nothing beats their entropy; T64('bit') transposes single bits, so ZSTD is left with
--- the few bits that vary, and one observation takes about 3.2 bytes where plain ZSTD takes 5.4.
+-- the few bits that vary, and one observation takes about 3.0 bytes where plain ZSTD takes 5.4.
 --
 -- Durability: an insert is on the disk before it returns. min_rows_to_fsync_after_merge matters as much:
 -- chDB deletes the parts that went into a merge at once (old_parts_lifetime = 0), so a merged part that
