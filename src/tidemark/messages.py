@@ -11,7 +11,7 @@ Four messages, all checked when they are read; those in columns carry a version:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,46 +120,20 @@ class Batch:
 
     def encode(self) -> bytes:
         """An Arrow IPC stream; the schema's metadata carries the version and the tick's id."""
-        schema = _SCHEMA.with_metadata({"tidemark.version": VERSION, "tidemark.tick": self.tick_id})
-        columns = [self.pk, self.observed_at_ms, self.follower_count, self.following_count]
-        # Not pa.array(): its first call imports pandas, a second and 40 MB that a poller has no use for.
-        arrays = [
-            pa.Array.from_buffers(field.type, len(self), [None, pa.py_buffer(np.ascontiguousarray(column))])
-            for column, field in zip(columns, _SCHEMA, strict=False)
+        columns: list[npt.NDArray[Any]] = [
+            self.pk,
+            self.observed_at_ms,
+            self.follower_count,
+            self.following_count,
         ]
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, schema, options=_WRITE_OPTIONS) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays([*arrays, self.username], schema=schema))
-        encoded: bytes = sink.getvalue().to_pybytes()
-        return encoded
+        arrays = [*_arrays(columns, _SCHEMA, len(self)), self.username]
+        return _write(arrays, _SCHEMA, {"tick": self.tick_id}, _WRITE_OPTIONS)
 
     @classmethod
     def decode(cls, data: bytes) -> Batch:
         """Raises MessageError when `data` is not a whole, sound batch of a version known here."""
-        try:
-            with pa.ipc.open_stream(data, options=_READ_OPTIONS) as reader:
-                metadata: dict[bytes, bytes] = reader.schema.metadata or {}
-                version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
-                if version != VERSION:
-                    raise MessageError(
-                        f"a batch of version {version}; this Tidemark reads {VERSION}: update it"
-                    )
-                if not reader.schema.remove_metadata().equals(_SCHEMA):
-                    raise MessageError("a batch has other columns than a batch of observations")
-                record = reader.read_next_batch()
-                record.validate(full=True)
-            tick_id = metadata[b"tidemark.tick"].decode()
-        except MessageError:
-            raise
-        except (pa.ArrowException, OSError, StopIteration, KeyError, UnicodeDecodeError, ValueError) as error:
-            raise MessageError(f"a message on the observation stream is not a batch: {error}") from error
-        if any(column.null_count for column in record.columns):
-            raise MessageError("a batch has missing values")
+        record, (tick_id,) = _read(data, _SCHEMA, ("tick",), "a batch")
         pk, at, followers, followings = (_numpy(record.column(i)) for i in range(4))
-        if len(pk) > BATCH_MAX_ROWS:
-            raise MessageError(f"a batch has {len(pk)} rows, more than {BATCH_MAX_ROWS}")
-        if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
-            raise MessageError("the pks of a batch do not increase")
         lengths = pc.min_max(pc.utf8_length(record.column(4))).as_py()
         if len(pk) and not 1 <= lengths["min"] <= lengths["max"] <= USERNAME_MAX_CHARACTERS:
             raise MessageError(f"a batch has usernames of {lengths['min']} to {lengths['max']} characters")
@@ -241,61 +215,84 @@ class Verdicts:
 
     def encode(self) -> bytes:
         """An Arrow IPC stream; the schema's metadata carries what is not a column. About 700 bytes for ten rows."""
-        schema = _VERDICT_SCHEMA.with_metadata(
-            {
-                "tidemark.version": VERSION,
-                "tidemark.turn": self.turn_id,
-                "tidemark.classifier": self.classifier,
-                "tidemark.in_flight": str(self.in_flight),
-            }
-        )
         bits = np.packbits(self.suspicious, bitorder="little")
-        columns = [self.pk, bits, self.checked_at, self.took_ms]
-        arrays = [
-            pa.Array.from_buffers(field.type, len(self), [None, pa.py_buffer(np.ascontiguousarray(column))])
-            for column, field in zip(columns, _VERDICT_SCHEMA, strict=True)
-        ]
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, schema) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        encoded: bytes = sink.getvalue().to_pybytes()
-        return encoded
+        arrays = _arrays([self.pk, bits, self.checked_at, self.took_ms], _VERDICT_SCHEMA, len(self))
+        facts = {"turn": self.turn_id, "classifier": self.classifier, "in_flight": str(self.in_flight)}
+        return _write(arrays, _VERDICT_SCHEMA, facts)
 
     @classmethod
     def decode(cls, data: bytes) -> Verdicts:
         """Raises MessageError when `data` is no sound message of verdicts of a version known here."""
+        names = ("turn", "classifier", "in_flight")
+        record, facts = _read(data, _VERDICT_SCHEMA, names, "a message of verdicts", "one of verdicts")
+        turn_id, classifier, calls = facts
         try:
-            with pa.ipc.open_stream(data, options=_READ_OPTIONS) as reader:
-                metadata: dict[bytes, bytes] = reader.schema.metadata or {}
-                version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
-                if version != VERSION:
-                    raise MessageError(
-                        f"verdicts of version {version}; this Tidemark reads {VERSION}: update it"
-                    )
-                if not reader.schema.remove_metadata().equals(_VERDICT_SCHEMA):
-                    raise MessageError("a message of verdicts has other columns than verdicts")
-                record = reader.read_next_batch()
-                record.validate(full=True)
-            turn_id, classifier = (
-                metadata[b"tidemark." + name].decode() for name in (b"turn", b"classifier")
-            )
-            in_flight = int(metadata[b"tidemark.in_flight"])
-        except MessageError:
-            raise
-        except (pa.ArrowException, OSError, StopIteration, KeyError, UnicodeDecodeError, ValueError) as error:
-            raise MessageError(f"a message on the verdict stream is not one of verdicts: {error}") from error
-        if any(column.null_count for column in record.columns):
-            raise MessageError("a message of verdicts has missing values")
+            in_flight = int(calls)
+        except ValueError as error:
+            raise MessageError(f"a message of verdicts has {calls[:40]!r} calls in flight") from error
         pk, checked_at, took_ms = (_numpy(record.column(i)) for i in (0, 2, 3))
-        if len(pk) > BATCH_MAX_ROWS:
-            raise MessageError(f"a message of verdicts has {len(pk)} rows, more than {BATCH_MAX_ROWS}")
-        if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
-            raise MessageError("the pks of a message of verdicts do not increase")
         if len(pk) and not int(checked_at.min()) > 0:
             raise MessageError("a message of verdicts has times before 1970")
         bits = np.frombuffer(record.column(1).buffers()[1] or b"", np.uint8)
         suspicious = np.unpackbits(bits, count=len(pk), bitorder="little").astype(np.bool_)
         return cls(turn_id, classifier, in_flight, pk, suspicious, checked_at, took_ms)
+
+
+def _arrays(columns: Sequence[npt.NDArray[Any]], schema: pa.Schema, rows: int) -> list[pa.Array]:
+    """Columns as the first fields of a schema, without a copy."""
+    # Not pa.array(): its first call imports pandas, a second and 40 MB that a poller has no use for.
+    return [
+        pa.Array.from_buffers(field.type, rows, [None, pa.py_buffer(np.ascontiguousarray(column))])
+        for column, field in zip(columns, schema, strict=False)
+    ]
+
+
+def _write(
+    arrays: Sequence[pa.Array],
+    schema: pa.Schema,
+    facts: Mapping[str, str],
+    options: pa.ipc.IpcWriteOptions | None = None,
+) -> bytes:
+    """An Arrow IPC stream of one record batch; the schema's metadata carries the version and the facts."""
+    metadata = {f"tidemark.{name}": value for name, value in {"version": VERSION, **facts}.items()}
+    schema = schema.with_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=options) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(list(arrays), schema=schema))
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def _read(
+    data: bytes, schema: pa.Schema, facts: Sequence[str], what: str, kind: str | None = None
+) -> tuple[pa.RecordBatch, list[str]]:
+    """What `_write` wrote: whole, of this version and schema, no nulls, its first column strictly increasing.
+
+    `what` names the message in errors, `kind` what a foreign one is not, where that differs. Raises MessageError.
+    """
+    try:
+        with pa.ipc.open_stream(data, options=_READ_OPTIONS) as reader:
+            metadata: dict[bytes, bytes] = reader.schema.metadata or {}
+            version = metadata.get(b"tidemark.version", b"none").decode(errors="replace")
+            if version != VERSION:
+                raise MessageError(f"{what} of version {version}; this Tidemark reads {VERSION}: update it")
+            if not reader.schema.remove_metadata().equals(schema):
+                raise MessageError(f"{what} has other columns than are known here")
+            record = reader.read_next_batch()
+            record.validate(full=True)
+        told = [metadata[f"tidemark.{name}".encode()].decode() for name in facts]
+    except MessageError:
+        raise
+    except (pa.ArrowException, OSError, StopIteration, KeyError, UnicodeDecodeError, ValueError) as error:
+        raise MessageError(f"a message on the log is not {kind or what}: {error}") from error
+    if any(column.null_count for column in record.columns):
+        raise MessageError(f"{what} has missing values")
+    pk = _numpy(record.column(0))
+    if len(pk) > BATCH_MAX_ROWS:
+        raise MessageError(f"{what} has {len(pk)} rows, more than {BATCH_MAX_ROWS}")
+    if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
+        raise MessageError(f"the pks of {what} do not increase")
+    return record, told
 
 
 def string_array(texts: Sequence[str]) -> pa.StringArray:
