@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tidemark.bench.fetch import PIPELINES
 from tidemark.bench.fleet import fleet
-from tidemark.bench.target import target, wrk_per_second
+from tidemark.bench.target import ratios_to_wrk, target, wrk_per_second
 
 WARM_UP_SECONDS_MAX: Final = 120.0
 """Until everybody was observed once: until then each name is new, which costs more than a later round."""
@@ -34,12 +34,10 @@ def measure(seconds: float, rounds: int, kind: str, pollers: int) -> dict[str, A
         "wrkPerSecond": statistics.median(wrk_rates),
     }
     for pipeline, results in runs.items():
-        ratios = [result["perSecond"] / rate for result, rate in zip(results, wrk_rates, strict=True)]
+        rates = [result["perSecond"] for result in results]
         report[f"pipeline{pipeline}"] = {
-            "observationsPerSecond": statistics.median(result["perSecond"] for result in results),
-            "ratioToWrk": statistics.median(ratios),
-            "ratioMin": min(ratios),
-            "ratioMax": max(ratios),
+            "observationsPerSecond": statistics.median(rates),
+            **ratios_to_wrk(rates, wrk_rates),
             "cpuMicrosecondsPerObservation": {
                 role: statistics.median(result["cpuUs"].get(role, 0.0) for result in results)
                 for role in results[0]["cpuUs"]

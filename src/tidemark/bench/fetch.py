@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import uvloop
 
-from tidemark.bench.target import target, wrk_per_second
+from tidemark.bench.target import ratios_to_wrk, target, wrk_per_second
 from tidemark.config import load
 from tidemark.poll.payload import Columns
 from tidemark.poll.pool import Pool
@@ -45,12 +45,10 @@ def measure(seconds: float, rounds: int, kind: str) -> dict[str, Any]:
         "wrkPerSecond": statistics.median(wrk_rates),
     }
     for pipeline, results in runs.items():
-        ratios = [result["perSecond"] / rate for result, rate in zip(results, wrk_rates, strict=True)]
+        rates = [result["perSecond"] for result in results]
         report[f"pipeline{pipeline}"] = {
-            "perSecond": statistics.median(result["perSecond"] for result in results),
-            "ratioToWrk": statistics.median(ratios),
-            "ratioMin": min(ratios),
-            "ratioMax": max(ratios),
+            "perSecond": statistics.median(rates),
+            **ratios_to_wrk(rates, wrk_rates),
             "cpuMicrosecondsPerObservation": statistics.median(result["cpuUs"] for result in results),
         }
     return report

@@ -11,11 +11,12 @@ import os
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,12 @@ def wrk_per_second(
 ) -> float:
     """Requests a second that wrk gets answered, one in flight on each of its connections."""
     return wrk(url, seconds, connections, path).per_second
+
+
+def ratios_to_wrk(rates: Sequence[float], wrk_rates: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest of the ratios of runs to the run of wrk before each of them."""
+    ratios = [rate / wrk_rate for rate, wrk_rate in zip(rates, wrk_rates, strict=True)]
+    return {"ratioToWrk": statistics.median(ratios), "ratioMin": min(ratios), "ratioMax": max(ratios)}
 
 
 @dataclass(frozen=True, slots=True)
