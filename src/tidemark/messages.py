@@ -297,11 +297,17 @@ def _read(
 
 def string_array(texts: Sequence[str]) -> pa.StringArray:
     """An Arrow column of these texts."""
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, np.int32)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    joined = "".join(texts)
+    if joined.isascii():
+        data = joined.encode()
+        np.cumsum(np.fromiter(map(len, texts), np.int32, len(texts)), out=offsets[1:])
+    else:
+        encoded = [text.encode() for text in texts]
+        data = b"".join(encoded)
+        np.cumsum(np.fromiter(map(len, encoded), np.int32, len(encoded)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
 
 
 def _numpy(array: Any) -> npt.NDArray[Any]:

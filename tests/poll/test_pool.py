@@ -220,7 +220,7 @@ async def test_any_mixture_of_faults(api: ScriptedApi, another_api: ScriptedApi,
     api.script = another_api.script = script
     pipeline, in_flight = chance.choice([1, 2, 8]), chance.choice([3, 64])
     async with pooling(
-        api, another_api, pipeline=pipeline, max_in_flight=in_flight, request_deadline=0.3
+        api, another_api, pipeline=pipeline, max_in_flight=in_flight, request_deadline=1.0
     ) as pool:
         for _ in range(2):
             rounds = await asyncio.gather(*(answered(pool, 40, FIRST + 40 * i) for i in range(2)))
@@ -343,7 +343,7 @@ async def test_an_api_that_is_down_at_first_is_found_when_it_comes(api: Scripted
 @pytest.mark.parametrize("act", [status(503), CLOSE, GARBAGE, SILENCE])
 async def test_an_api_that_fails_is_given_a_rest_and_asked_again(api: ScriptedApi, act: Act) -> None:
     api.script = lambda pk, time: act
-    async with pooling(api, request_deadline=0.2) as pool:
+    async with pooling(api, request_deadline=1.0) as pool:
         round_ = await answered(pool, 400)
         assert round_.refused["unreachable"] > 0
         assert api.asked.total() < 400
@@ -401,7 +401,7 @@ async def test_an_address_that_is_silent_leaves_the_work_to_the_other(
     api: ScriptedApi, another_api: ScriptedApi
 ) -> None:
     another_api.script = lambda pk, time: SILENCE
-    async with pooling(api, another_api, max_in_flight=10, request_deadline=0.3) as pool:
+    async with pooling(api, another_api, max_in_flight=10, request_deadline=1.0) as pool:
         give_up_at = time.monotonic() + PATIENCE_S
         while pool.addresses[1].allowed:
             assert time.monotonic() < give_up_at
@@ -530,7 +530,7 @@ async def test_a_failing_sweep_does_not_end_all_deadlines(
     api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.script = lambda pk, time: SILENCE
-    async with pooling(api, request_deadline=0.2) as pool:
+    async with pooling(api, request_deadline=1.0) as pool:
         address = pool.addresses[0]
         sweep, calls = address.sweep, 0
 

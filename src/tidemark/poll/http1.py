@@ -74,9 +74,7 @@ class ResponseParser:
 
         Raises ProtocolError when it is no HTTP/1.1 response, or a head or body is out of bounds.
         """
-        taken: list[Response] = []
-        self._taken = taken
-        self.pending_bytes += len(data)
+        taken = self._taken
         try:
             self._feed_data(data)
         except httptools.HttpParserUpgrade as error:
@@ -85,6 +83,10 @@ class ResponseParser:
         except httptools.HttpParserError as error:
             self.closing = True
             raise ProtocolError("framing", f"the API's answer is not HTTP/1.1: {error}", taken) from error
+        if taken:
+            self._taken = []
+            return taken
+        self.pending_bytes += len(data)
         if self.pending_bytes > HEAD_MAX_BYTES + BODY_MAX_BYTES:
             self.closing = True
             raise ProtocolError("oversized", f"an answer of the API has more than {BODY_MAX_BYTES} bytes", [])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tidemark.messages import Batch, string_array
 from tidemark.mockstagram import Answer, parse
@@ -48,11 +50,17 @@ class Columns:
         """The columns as they go on the log, in the order of the pks."""
         answers = [answer for answer in self._answers if answer is not None]
         times = np.array(self._times, np.float64)
+        answered = np.flatnonzero(times)
         return Batch(
             tick_id=tick_id,
-            pk=np.array([answer.pk for answer in answers], np.uint32),
-            observed_at_ms=(times[times > 0] * 1_000).astype(np.int64),
-            follower_count=np.array([answer.followerCount for answer in answers], np.uint32),
-            following_count=np.array([answer.followingCount for answer in answers], np.uint32),
+            pk=(answered + self._first_pk).astype(np.uint32),
+            observed_at_ms=(times[answered] * 1_000).astype(np.int64),
+            follower_count=_column([answer.followerCount for answer in answers]),
+            following_count=_column([answer.followingCount for answer in answers]),
             username=string_array([answer.username for answer in answers]),
         )
+
+
+def _column(counts: list[int]) -> npt.NDArray[np.uint32]:
+    # By way of array: a third of the time of np.array.
+    return np.frombuffer(array("I", counts), np.uint32)
