@@ -46,10 +46,9 @@ _EVENT: Final = re.compile(rb"event: observation\nid: (\d+)\ndata: (\{[^\n]*\})\
 class Reader(asyncio.Protocol):
     """One stream; notes when which observation came."""
 
-    def __init__(self, path: str, opened: asyncio.Future[None], stuck: bool = False) -> None:
+    def __init__(self, path: str, opened: asyncio.Future[None]) -> None:
         self._path = path
         self._opened = opened
-        self._stuck = stuck
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self.lost = False
@@ -58,12 +57,9 @@ class Reader(asyncio.Protocol):
         """When it came and of which view it is, in Unix milliseconds; `observedAt`, in Unix seconds."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask; who is stuck never reads the answer."""
+        """Ask."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._transport.write(f"GET {self._path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
-        if self._stuck:
-            self._transport.pause_reading()
-            self._opened.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a write of the server's is a chunk of whole events, so its frame is between them."""
@@ -141,7 +137,7 @@ async def _watch(
     readers = await _open(up.url, [one.format(pk) for pk in pks])
     say(f"{streams} streams opened in {time.monotonic() - began:.1f} s; and {stuck} that never read")
     ten = "&".join(f"pk={pk}" for pk in pks[:10])
-    stuck_readers = await _open(up.url, [f"/v1/live?stats=true&{ten}"] * stuck, stuck=True)
+    stuck_sockets = [await _open_stuck(up.url, f"/v1/live?stats=true&{ten}") for _ in range(stuck)]
     opened_s = time.monotonic() - began
     await asyncio.sleep(SETTLE_SECONDS)
 
@@ -155,8 +151,10 @@ async def _watch(
     to_s = int(time.time()) - STORED_SECONDS
     metrics = await asyncio.to_thread(_live_metrics, up)
     lost = sum(reader.lost for reader in readers)
-    for reader in (*readers, *stuck_readers):
+    for reader in readers:
         reader.close()
+    for peer in stuck_sockets:
+        peer.close()
 
     updates = np.array([update for reader in readers for update in reader.updates[1:]], np.int64).reshape(
         -1, 3
@@ -194,22 +192,19 @@ async def _watch(
     }
 
 
-async def _open(url: str, paths: list[str], stuck: bool = False) -> list[Reader]:
+async def _open(url: str, paths: list[str]) -> list[Reader]:
     """Open streams, a few at a time; returns when each has been answered. Raises TidemarkError."""
     loop = asyncio.get_running_loop()
-    address = urlsplit(url)
     gate = asyncio.Semaphore(OPENING)
 
     async def one(path: str) -> Reader:
         async with gate:
-            peer = socket.socket()
-            if stuck:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STUCK_RECEIVE_BUFFER_BYTES)
-            peer.setblocking(False)
+            opened: asyncio.Future[None] = loop.create_future()
+            address = urlsplit(url)
             try:
-                await loop.sock_connect(peer, (address.hostname, address.port))
-                opened: asyncio.Future[None] = loop.create_future()
-                _, reader = await loop.create_connection(lambda: Reader(path, opened, stuck), sock=peer)
+                _, reader = await loop.create_connection(
+                    lambda: Reader(path, opened), address.hostname or "", address.port or 0
+                )
                 async with asyncio.timeout(OPEN_SECONDS):
                     await opened
             except OSError as error:  # TimeoutError is one
@@ -218,6 +213,19 @@ async def _open(url: str, paths: list[str], stuck: bool = False) -> list[Reader]
 
     opening: list[Coroutine[Any, Any, Reader]] = [one(path) for path in paths]
     return await asyncio.gather(*opening)
+
+
+async def _open_stuck(url: str, path: str) -> socket.socket:
+    """Ask for a stream, and never read. The kernel takes little of it for us."""
+    peer = socket.socket()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STUCK_RECEIVE_BUFFER_BYTES)
+    peer.setblocking(False)
+    address = urlsplit(url)
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(OPEN_SECONDS):
+        await loop.sock_connect(peer, (address.hostname, address.port))
+        await loop.sock_sendall(peer, f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    return peer
 
 
 async def _look(up: Fleet) -> tuple[dict[float, float], Usage, int]:
