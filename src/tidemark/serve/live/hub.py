@@ -71,6 +71,7 @@ class Live:
         self._streams: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
+        self._refreshing = False
         self._closing = False
         self._idle = asyncio.Event()
         """Set while there are no streams."""
@@ -173,11 +174,20 @@ class Live:
             while self._streams and not self._closing:
                 await asyncio.sleep(self.limits.sweep)
                 self._sweep(asyncio.get_running_loop().time())
-                if self._statistics.readers and await self._refresh():
-                    for reader in self._statistics.readers:
-                        reader.tell(self._statistics)
+                if self._statistics.readers and not self._refreshing:
+                    self._refreshing = True
+                    spawn(self._tasks, self._tell_statistics(), "live statistics")
         finally:
             self._sweeping = False
+
+    async def _tell_statistics(self) -> None:
+        """Beside the sweep: they are computed in a thread, and pings do not wait for one."""
+        try:
+            if await self._refresh():
+                for reader in self._statistics.readers:
+                    reader.tell(self._statistics)
+        finally:
+            self._refreshing = False
 
     def _sweep(self, now: float) -> None:
         """Ping who has heard nothing for a while, drop who is stuck, end what has lived long. 2 ms for 10,000."""
