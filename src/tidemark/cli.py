@@ -93,7 +93,7 @@ def main() -> None:
 
 
 @main.command()
-@_settings(*_WATCH, *_ASK, "pollers", *_CLASSIFY, "host", "port", *_LOG, *_KEEP, *_PROCESS)
+@_settings(*_WATCH, *_ASK, "pollers", *_CLASSIFY, "host", "port", "live_max", *_LOG, *_KEEP, *_PROCESS)
 def up(settings: Settings) -> None:
     """Start everything on this machine; Ctrl-C stops it in order, losing nothing."""
     from tidemark.supervise import up as supervise_up
@@ -140,7 +140,7 @@ def classify(settings: Settings) -> None:
 
 
 @main.command()
-@_settings(*_WATCH, "classify_interval", "host", "port", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
+@_settings(*_WATCH, "classify_interval", "host", "port", "live_max", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
 def serve(settings: Settings) -> None:
     """Keep the history and answer the readers: the store, the board, the HTTP API.
 
@@ -282,6 +282,22 @@ def bench_read(seconds: float, rounds: int, as_json: bool) -> None:
     from tidemark.bench.read import measure
 
     _measured("read", as_json, lambda: measure(seconds, rounds, _progress))
+
+
+@bench.command("live")
+@_option("streams", 10_000, "Live streams, of an influencer each.")
+@_option("stuck", 100, "Further ones that never read.")
+@_option("seconds", 180.0, "Seconds of the run, after a warm-up of more than a minute.")
+@click.option("--influencers", default="1000000-1999999", show_default=True, help="The pks to watch.")
+@click.option("--stats", is_flag=True, help="Each stream has the statistics too, once a second.")
+@_as_json
+def bench_live(
+    streams: int, stuck: int, seconds: float, influencers: str, stats: bool, as_json: bool
+) -> None:
+    """Live streams while a million influencers are written every minute: delay, what was missed, CPU, memory."""
+    from tidemark.bench.live import measure
+
+    _measured("live", as_json, lambda: measure(streams, stuck, seconds, influencers, stats, _progress))
 
 
 @bench.command("storage")
