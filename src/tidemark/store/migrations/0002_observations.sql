@@ -1,7 +1,9 @@
 -- The history: every answer of the API.
 --
--- Order: an influencer's rows lie together and in time, so a chart reads one or two granules of 8,192
--- rows from each part. Partitions are days: dropping a day of raw rows is dropping its folder.
+-- Order: an influencer's rows lie together and in time, so a chart reads one or two granules of 4,096
+-- rows from each part. Parts of less than a gigabyte keep their columns in one file (compact): opening four files
+-- in each of ten or so parts is what a day's series takes longest for. Both together make it a third faster for 4%
+-- more bytes. Partitions are days: dropping a day of raw rows is dropping its folder.
 --
 -- Codecs, by measurement (`tidemark bench storage`): pks and times are nearly arithmetic. The counters
 -- walk at random, so nothing beats their entropy; T64('bit') transposes single bits, so ZSTD is left with
@@ -24,6 +26,8 @@ ENGINE = MergeTree
 PARTITION BY toDate(observed_at)
 ORDER BY (pk, observed_at)
 SETTINGS
+    index_granularity = 4096,
+    min_bytes_for_wide_part = 1000000000,
     ttl_only_drop_parts = 1,
     materialize_ttl_recalculate_only = 1,
     fsync_after_insert = 1,
