@@ -30,6 +30,8 @@ TOLD = (1_000_001, 1_000_002, 1_000_003)
 """Who has a month of history; everybody else has the latest observation only."""
 GAP_PK = TOLD[0]
 """Was not observed for a quarter of an hour, two hours ago, and jumped four hours ago."""
+QUIET = FIRST + 50
+"""Was last observed five minutes before the scene began."""
 UNOBSERVED = FIRST + SIZE - 1
 DAY_S = 86_400
 DEADLINE_S = 20
@@ -64,6 +66,7 @@ class Scene:
         followers = np.maximum(self.random.normal(100_000, 100_000, len(pk)), 5_000)
         followings = np.maximum(self.random.normal(1_000, 1_000, len(pk)), 50)
         at = self.now_s - self.random.integers(5, 60, len(pk))
+        at[QUIET - FIRST - len(TOLD)] = self.now_s - 300
         self.take(pk, at, followers, followings)
         self.sink.rows_stored += len(pk) * 1_440 * 30
 

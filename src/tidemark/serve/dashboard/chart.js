@@ -162,6 +162,7 @@ export class Chart {
         label: line.label,
         stroke: paint(line.token),
         width: 1.75,
+        pxAlign: 0,
         points: { show: isSparse, size: 5, fill: paint(line.token) },
       });
       if (line.max) {

@@ -20,6 +20,9 @@ const MINUS = "\u2212";
 /** 57,166 */
 export const count = (value) => (value == null ? NOTHING : whole.format(value).replace("-", MINUS));
 
+/** "1 gap", "2 gaps" */
+export const some = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+
 /** 43.05 */
 export const ratio = (value) => (value == null ? NOTHING : two.format(value).replace("-", MINUS));
 

@@ -178,7 +178,7 @@ export class History {
     const points = one.series.time.length;
     write(
       field(this.#root, "range-text"),
-      `${format.time(from)} to ${format.time(to)} · ${names[one.series.step]}, ${format.count(points)} ${points === 1 ? "point" : "points"}` +
+      `${format.time(from)} to ${format.time(to)} · ${names[one.series.step]}, ${format.some(points, "point")}` +
         (one.series.step === "raw" ? "" : " · the band runs from the lowest to the highest"),
     );
     const links = this.#shown.map((shown, index) => {
@@ -204,7 +204,7 @@ export class History {
       chart.summary,
       `${measure.title} of ${this.#shown[0].name} from ${format.time(first.time[0])} to ${format.time(first.time.at(-1))}: ` +
         `between ${measure.write(low)} and ${measure.write(high)}, at last ${measure.write(values.at(-1))}. ` +
-        `${values.length} points, ${gaps} gaps, ${measure.jumps.length} unusual jumps. ` +
+        `${format.some(values.length, "point")}, ${format.some(gaps, "gap")}, ${format.some(measure.jumps.length, "unusual jump")}. ` +
         "Left and right arrow read the values, plus and minus zoom, shift with an arrow moves in time, 0 resets.",
     );
   }
