@@ -93,7 +93,7 @@ def main() -> None:
 
 
 @main.command()
-@_settings(*_WATCH, *_ASK, "pollers", *_CLASSIFY, "host", "port", *_LOG, *_KEEP, *_PROCESS)
+@_settings(*_WATCH, *_ASK, "pollers", *_CLASSIFY, "host", "port", "live_max", *_LOG, *_KEEP, *_PROCESS)
 def up(settings: Settings) -> None:
     """Start everything on this machine; Ctrl-C stops it in order, losing nothing."""
     from tidemark.supervise import up as supervise_up
@@ -140,7 +140,7 @@ def classify(settings: Settings) -> None:
 
 
 @main.command()
-@_settings(*_WATCH, "classify_interval", "host", "port", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
+@_settings(*_WATCH, "classify_interval", "host", "port", "live_max", *_LOG, *_KEEP, "metrics_port", *_PROCESS)
 def serve(settings: Settings) -> None:
     """Keep the history and answer the readers: the store, the board, the HTTP API.
 

@@ -11,11 +11,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark import __version__
 from tidemark.serve import answers, dashboard, problems
+from tidemark.serve.live import Handover, Live
 from tidemark.serve.routes import Sources, router
 
 
-def create(sources: Sources) -> FastAPI:
-    """The application over these sources."""
+def create(sources: Sources, live: Live | None = None) -> FastAPI:
+    """The application over these sources; `live` is where its streams are, if anybody else is to know of them."""
     app = FastAPI(
         title="Tidemark",
         version=__version__,
@@ -24,6 +25,8 @@ def create(sources: Sources) -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
+    live = Live(sources.board, sources.figures) if live is None else live
+    app.add_middleware(Handover, live=live)
     app.include_router(router(sources))
     app.include_router(dashboard.router(dashboard.Dashboard.load()))
 

@@ -23,6 +23,7 @@ from typing import Final
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from tidemark import telemetry
 from tidemark.board import Board, View
@@ -32,9 +33,10 @@ from tidemark.config import Settings
 from tidemark.errors import LogError, StoreError, TidemarkError
 from tidemark.log.client import Consumer, Log
 from tidemark.messages import Turn
-from tidemark.process import spawn, wait
+from tidemark.process import raise_file_limit, spawn, wait
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.live import Connection, Limits, Live
 from tidemark.serve.progress import Progress
 from tidemark.serve.routes import Sources
 from tidemark.serve.verdicts import VerdictSink
@@ -52,6 +54,8 @@ VERDICT_MARGIN_S: Final = 600
 SHUTDOWN_SECONDS: Final = 5
 """Requests under way at a stop are answered within this."""
 BACKLOG: Final = 2_048
+FILES: Final = 2_000
+"""Kept back from the live streams: parts of the store (hundreds, at a merge), other readers, the log."""
 
 logger = structlog.get_logger("tidemark.serve")
 
@@ -61,6 +65,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises TidemarkError when the port or the store cannot be had.
     """
+    streams_max = live_max(settings.live_max, raise_file_limit())
     async with AsyncExitStack() as resources:
         listener = resources.enter_context(listen(settings.host, settings.port))
         store = await asyncio.to_thread(_open_store, settings)
@@ -71,9 +76,41 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         progress = Progress(settings.classify_interval)
         verdicts = VerdictSink(store, board, progress)
         figures = Figures(board, sink, round(settings.interval * 1_000), progress)
-        server = _Server(
+        live = Live(board, figures, Limits(streams_max))
+        server = Server(create(Sources(board, store, figures), live))
+        http = asyncio.ensure_future(server.serve(sockets=[listener]))
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"ready http://{shown}:{port}", flush=True)
+        await _Work(settings, board, store, sink, verdicts, progress, figures, live).run(stop)
+        await live.close()
+        server.should_exit = True
+        await http
+
+
+def live_max(wanted: int, files: int) -> int:
+    """How many live streams can be held with so many open files; says so when that is less than wanted."""
+    held = max(0, min(wanted, files - FILES))
+    if held < wanted:
+        logger.warning(
+            "fewer live streams than --live-max: each takes an open file; raise the hard limit (ulimit -Hn)",
+            live_max=wanted,
+            held=held,
+            open_files=files,
+            needed=wanted + FILES,
+        )
+    return held
+
+
+class Server(uvicorn.Server):
+    """uvicorn as `serve` runs it, without its signal handlers: the process has its own."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
             uvicorn.Config(
-                create(Sources(board, store, figures)),
+                app,
+                http=Connection,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -82,20 +119,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )
-        http = asyncio.ensure_future(server.serve(sockets=[listener]))
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"ready http://{shown}:{port}", flush=True)
-        await _Work(settings, board, store, sink, verdicts, progress, figures).run(stop)
-        server.should_exit = True
-        await http
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process has its own."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
         yield
 
 
@@ -173,6 +200,7 @@ class _Work:
         verdicts: VerdictSink,
         progress: Progress,
         figures: Figures,
+        live: Live,
     ) -> None:
         self._settings = settings
         self._log = Log(settings, "serve")
@@ -185,6 +213,7 @@ class _Work:
         self._store = store
         self._sink = sink
         self._figures = figures
+        self._live = live
         self._rollups = Rollups(store, board.population)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -232,6 +261,7 @@ class _Work:
             self._verdicts.unpublished = False
             before = self._board.view
             view = await asyncio.to_thread(self._board.publish, now_ms)
+            self._live.publish(view)
             readable_ms = time.time_ns() // 1_000_000
             for observed_ms in taken:
                 telemetry.READABLE_SECONDS.observe((readable_ms - observed_ms) / 1_000)

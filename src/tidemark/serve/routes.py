@@ -21,10 +21,13 @@ from tidemark.population import Population
 from tidemark.serve import answers
 from tidemark.serve.answers import AveragePoints, Influencer, Listing, Points
 from tidemark.serve.figures import Figures
+from tidemark.serve.live import LiveResponse
 from tidemark.serve.problems import Problem
 from tidemark.store.clickhouse import Store
 
 LIMIT_MAX: Final = 1_000
+LIVE_PKS_MAX: Final = 10
+"""In one stream: an influencer's page has two of them, and nobody makes a stream the size of the board."""
 DEFAULT_RANGE_S: Final = 86_400
 TIME_MAX_S: Final = 2**32 - 1
 
@@ -136,6 +139,41 @@ def router(sources: Sources) -> APIRouter:
         from_s, to_s = _range(from_, to)
         found = await asyncio.to_thread(store.average_series, from_s, to_s, step)
         return _table(AveragePoints.of(found), format, "average")
+
+    live: dict[int | str, dict[str, Any]] = {
+        200: {"description": "Events, until the client closes", "content": {"text/event-stream": {}}},
+        422: {"description": "A bad pk, or too many", "content": {"application/problem+json": {}}},
+        503: {
+            "description": "Too many streams; see Retry-After",
+            "content": {"application/problem+json": {}},
+        },
+    }
+
+    @routes.get("/influencers/{pk}/live", responses=live, response_class=Response)
+    async def influencer_live(pk: Pk) -> Response:
+        """One influencer as server-sent events, newest value wins.
+
+        `event: observation` with what `GET /v1/influencers/{pk}` answers as its data: at once, where there is an
+        observation, and again with each newer one. `id` is the moment of the view, in Unix milliseconds. A comment
+        `: ping` comes after 15 s of silence. The server ends a stream after an hour at most; `retry` says when to
+        come again.
+        """
+        return LiveResponse((_pk(pk, population),), stats=False)
+
+    @routes.get("/live", responses=live, response_class=Response)
+    async def several_live(
+        pk: Annotated[
+            list[str] | None, Query(max_length=LIVE_PKS_MAX, description="An influencer's pk; repeatable.")
+        ] = None,
+        stats: Annotated[
+            bool, Query(description="Also what `GET /v1/stats` answers, once a second.")
+        ] = False,
+    ) -> Response:
+        """Several influencers and the statistics in one stream, for pages: browsers open few connections to a server.
+
+        As `GET /v1/influencers/{pk}/live`, and with `stats=true` also `event: stats` with what `GET /v1/stats` answers.
+        """
+        return LiveResponse(tuple(dict.fromkeys(_pk(text, population) for text in pk or ())), stats)
 
     return routes
 
