@@ -2,7 +2,7 @@
 
     log --> sinks --> store
                \\--> board --> view --> HTTP API
-                                |--> influencers, averages (once a minute)
+                                |--> influencers, averages (once a minute), snapshots (every ten)
                                 '--> turns of those whose followers jumped
 
 The event loop takes batches and answers readers; everything that takes longer than a millisecond - inserts,
@@ -35,6 +35,7 @@ from tidemark.messages import Turn
 from tidemark.process import spawn, wait
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains
 from tidemark.serve.progress import Progress
 from tidemark.serve.routes import Sources
 from tidemark.serve.verdicts import VerdictSink
@@ -71,9 +72,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         progress = Progress(settings.classify_interval)
         verdicts = VerdictSink(store, board, progress)
         figures = Figures(board, sink, round(settings.interval * 1_000), progress)
+        gains = Gains(board, store, settings.interval)
+        await asyncio.to_thread(gains.refresh)
         server = _Server(
             uvicorn.Config(
-                create(Sources(board, store, figures)),
+                create(Sources(board, store, figures, gains)),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -86,7 +89,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"ready http://{shown}:{port}", flush=True)
-        await _Work(settings, board, store, sink, verdicts, progress, figures).run(stop)
+        await _Work(settings, board, store, sink, verdicts, progress, figures, gains).run(stop)
         server.should_exit = True
         await http
 
@@ -173,6 +176,7 @@ class _Work:
         verdicts: VerdictSink,
         progress: Progress,
         figures: Figures,
+        gains: Gains,
     ) -> None:
         self._settings = settings
         self._log = Log(settings, "serve")
@@ -185,6 +189,7 @@ class _Work:
         self._store = store
         self._sink = sink
         self._figures = figures
+        self._gains = gains
         self._rollups = Rollups(store, board.population)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -195,6 +200,8 @@ class _Work:
         spawn(self._tasks, self._every(REINDEX_SECONDS, self._reindex, ended), "indexing names")
         spawn(self._tasks, self._every(MINUTE_S, self._write_down, ended), "the minute's work")
         spawn(self._tasks, self._every(MINUTE_S, self._roll_up, ended), "rollups")
+        spawn(self._tasks, self._every(MINUTE_S, self._keep_snapshot, ended), "snapshots")
+        spawn(self._tasks, self._every(MINUTE_S, self._refresh_gains, ended), "baselines of gains")
         try:
             async with asyncio.TaskGroup() as sinks:
                 sinks.create_task(self._sink.run(self._consume, stop))
@@ -275,3 +282,9 @@ class _Work:
             logger.info(
                 "rolled up", hours=len(done.hours_closed), days=len(done.days_closed), late=done.marks_cleared
             )
+
+    async def _keep_snapshot(self) -> None:
+        await asyncio.to_thread(self._gains.keep)
+
+    async def _refresh_gains(self) -> None:
+        await asyncio.to_thread(self._gains.refresh)
