@@ -222,6 +222,20 @@ class Store:
         }
         self._writer.insert("verdicts", list(rows), [encode_block(rows)], "Native")
 
+    def insert_snapshot(self, taken_at: int, pk: UInt32s, follower_count: UInt32s) -> None:
+        """Insert everybody's followers (n,) at a moment (Unix seconds). On the disk when this returns.
+
+        Inserting the same again changes nothing. It does not keep the sink from inserting meanwhile.
+        """
+        if not len(pk):
+            return
+        rows: Columns = {
+            "taken_at": ("DateTime('UTC')", np.full(len(pk), taken_at, np.uint32)),
+            "pk": ("UInt32", pk),
+            "follower_count": ("UInt32", follower_count),
+        }
+        self._maintenance.insert("follower_snapshots", list(rows), [encode_block(rows)], "Native")
+
     def replace_influencers(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Put these rows, with the columns of `influencers`, in the place of all that are there, at one moment.
 
@@ -347,6 +361,16 @@ class Store:
     def load_usernames(self, since_s: int) -> pa.Table:
         """The latest names that were first seen since a moment, inclusive, by pk; columns pk and username."""
         return self.query("usernames_since", {"since": since_s})
+
+    def snapshot_times(self) -> list[int]:
+        """When the snapshots of everybody's followers were taken, in Unix seconds, ascending."""
+        times: list[int] = self.query("snapshot_times")["taken_at"].to_pylist()
+        return times
+
+    def load_snapshot(self, taken_at: int) -> tuple[UInt32s, UInt32s]:
+        """One snapshot: pks and follower counts, arrays (n,) in any order; empty where there is none."""
+        found = self.query("snapshot", {"taken_at": taken_at})
+        return found["pk"].to_numpy(), found["follower_count"].to_numpy()
 
     def series(
         self, pk: int, from_s: int, to_s: int, step: str = "auto", limit: int = LIMIT_POINTS
