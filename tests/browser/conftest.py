@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, expect
 
 from tests.browser.chromium import running
 from tests.browser.scene import Scene
@@ -42,11 +42,16 @@ class Visitor:
         self.expected: tuple[str, ...] = ()
         self.page: Page = context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on(
-            "console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text)
-        )
+        self.page.on("pageerror", self._failed)
+        self.page.on("console", self._said)
         self.page.on("request", lambda request: self._asked(request.url))
+
+    def _failed(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
+    def _said(self, said: ConsoleMessage) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(said.text)
 
     def _asked(self, url: str) -> None:
         parts = urlsplit(url)

@@ -169,8 +169,11 @@ def test_what_is_seen_can_be_kept(visit: Visit, tmp_path: Path) -> None:
     assert len(picture) > 5_000
 
 
-def test_gaps_and_jumps_are_told(visit: Visit) -> None:
-    page = visit().open(f"{PAGE}?range=6h")
+def test_gaps_and_jumps_are_told(visit: Visit, scene: Scene) -> None:
+    begin, end = (
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scene.now_s - hours * 3_600)) for hours in (6, 1)
+    )
+    page = visit().open(f"{PAGE}?from={begin}&to={end}")
     summary = page.locator("#plot-followers-summary").text_content() or ""
     assert "1 gap, 1 unusual jump." in summary
     page.locator("summary").click()
@@ -193,7 +196,7 @@ def test_states_that_people_meet(visit: Visit, scene: Scene) -> None:
     expect(page.locator(".plot-empty").first).to_contain_text("Nothing was observed")
     scene.observe(UNOBSERVED, 1_234, 0)
     expect(page.locator("[data-field=followerCount]")).to_have_text("1,234")
-    expect(page.locator("[data-field=followerRatio]")).to_have_text("–")
+    expect(page.locator("[data-field=followerRatio]")).to_have_text("\N{EN DASH}")
     expect(page.locator("[data-field=notice]")).to_be_hidden()
     page.goto(f"{visitor.url}{PAGE}?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z")
     expect(page.locator(".plot-empty").first).to_contain_text("Nothing was observed in this range")

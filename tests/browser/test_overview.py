@@ -23,7 +23,7 @@ def field(page: Page, name: str) -> str:
 def test_the_figures_are_those_of_the_api(visit: Visit) -> None:
     visitor = visit()
     page = visitor.open("/")
-    expect(page.locator("[data-field=average]")).not_to_have_text("–")
+    expect(page.locator("[data-field=average]")).not_to_have_text("\N{EN DASH}")
     told = visitor.get("/v1/stats")
     assert field(page, "average") == f"{told['averageFollowerCount']:,.0f}"
     assert field(page, "average-over") == f"across {told['observed']:,} influencers"
@@ -127,7 +127,8 @@ def test_it_fits_on_a_phone(visit: Visit, path: str) -> None:
     page = visit(phone=True).open(path)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     beyond = page.locator("main *, header *").evaluate_all(
-        "all => all.filter(one => !one.closest('.hidden, [hidden]') && one.getBoundingClientRect().right > 391).map(one => one.outerHTML.slice(0, 99))"
+        """all => all.filter(one => !one.closest('.hidden, [hidden]') && one.getBoundingClientRect().right > 391)
+                     .map(one => one.outerHTML.slice(0, 99))"""
     )
     assert beyond == []
     small = page.locator("button:visible, a.button:visible").evaluate_all(

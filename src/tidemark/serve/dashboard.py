@@ -16,6 +16,8 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from tidemark.serve.compression import reads_gzip
+
 FOLDER: Final = Path(__file__).parent / "dashboard"
 DOCUMENT: Final = "index.html"
 VENDOR: Final = ("vendor/uPlot.esm.js", "vendor/uPlot.min.css")
@@ -148,6 +150,6 @@ def _sent(request: Request, file: File, caching: str) -> Response:
     known = request.headers.get("if-none-match", "")
     if file.etag in known.replace("W/", "").split(", ") or known == "*":
         return Response(None, 304, headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if reads_gzip(request):
         return Response(file.compressed, 200, headers | {"Content-Encoding": "gzip"}, file.media_type)
     return Response(file.body, 200, headers, file.media_type)

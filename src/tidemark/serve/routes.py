@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from tidemark.board import Board, Latest
@@ -30,6 +30,7 @@ from tidemark.serve.answers import (
     Listing,
     Points,
 )
+from tidemark.serve.compression import compressed
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains, GainWindow
 from tidemark.serve.live import LiveResponse
@@ -94,7 +95,12 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get("/influencers/{pk}/series", responses=answer(Points, "text/csv"), response_class=Response)
     async def series(
-        pk: Pk, from_: From = None, to: To = None, step: Step = "auto", format: Format = "json"
+        request: Request,
+        pk: Pk,
+        from_: From = None,
+        to: To = None,
+        step: Step = "auto",
+        format: Format = "json",
     ) -> Response:
         """Followers, followings and their ratio over time, in columns ready for a chart."""
         number = _pk(pk, population)
@@ -102,7 +108,7 @@ def router(sources: Sources) -> APIRouter:
         found = await asyncio.to_thread(store.series, number, from_s, to_s, step)
         if not len(found):
             _observed(board.view.latest(number), number)
-        return _table(Points.of(number, found), format, f"influencer-{number}")
+        return await compressed(request, _table(Points.of(number, found), format, f"influencer-{number}"))
 
     @routes.get("/influencers/{pk}/changes", responses=answer(Changes), response_class=Response)
     async def changes(pk: Pk) -> Response:
@@ -185,12 +191,16 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get("/stats/series", responses=answer(AveragePoints, "text/csv"), response_class=Response)
     async def stats_series(
-        from_: From = None, to: To = None, step: Step = "auto", format: Format = "json"
+        request: Request,
+        from_: From = None,
+        to: To = None,
+        step: Step = "auto",
+        format: Format = "json",
     ) -> Response:
         """The average across all influencers over time."""
         from_s, to_s = _range(from_, to)
         found = await asyncio.to_thread(store.average_series, from_s, to_s, step)
-        return _table(AveragePoints.of(found), format, "average")
+        return await compressed(request, _table(AveragePoints.of(found), format, "average"))
 
     live: dict[int | str, dict[str, Any]] = {
         200: {"description": "Events, until the client closes", "content": {"text/event-stream": {}}},

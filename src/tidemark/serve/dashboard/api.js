@@ -10,6 +10,7 @@ export class ApiError extends Error {
     super(detail);
     this.status = status;
     this.title = title;
+    this.detail = detail;
   }
 }
 

@@ -187,6 +187,7 @@ export class Chart {
         ],
         cursor: {
           y: false,
+          move: (plot, left, top) => [snapped(plot, left), top],
           points: { size: 8, fill: (plot, index) => series[index].stroke?.() ?? "transparent", stroke: (plot, index) => (series[index].stroke ? this.#palette["--surface"] : "transparent") },
           drag: { x: true, y: false, setScale: false, dist: DRAG_LEAST_PX },
         },
@@ -262,6 +263,13 @@ export function tell(readout, when, values) {
     ),
     h("time", {}, when),
   );
+}
+
+/** The place of the point nearest to the pointer: the crosshair stands on points, in all charts on the same. */
+function snapped(plot, left) {
+  if (left < 0 || !plot.data[0].length) return left;
+  const place = plot.valToPos(plot.data[0][plot.posToIdx(left)], "x");
+  return place < 0 || place > plot.over.clientWidth ? left : place;
 }
 
 /** Points are drawn where they are few: a single one between gaps would not be seen as a line. */

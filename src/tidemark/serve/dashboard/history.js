@@ -157,6 +157,7 @@ export class History {
       });
       this.#summarise(measure, this.#charts[m], first, steps[0]);
     });
+    field(this.#root, "jumps").hidden = !MEASURES.some((measure) => measure.jumps.length);
     this.#showEmpty(loaded);
     this.#showRange(loaded[0], shown);
     this.#tell(this.#timeline.at, false);

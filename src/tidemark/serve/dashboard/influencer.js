@@ -23,13 +23,14 @@ export function show(main, pk, live) {
   const notice = field(main, "notice");
   let latest = null;
   let total = null;
+  let known = true;
   let before = null; // window -> {measure: value then}
   const number = Number(pk);
   document.title = `pk ${pk} · Tidemark`;
   put("name", `pk ${pk}`);
   put("pk", `pk ${pk}`);
 
-  const history = new History(main, number, (pks) => queueMicrotask(() => live.watch(pks)));
+  const history = new History(main, number, (pks) => queueMicrotask(() => known && live.watch(pks)));
   history.load();
   refresh();
   changes();
@@ -50,7 +51,7 @@ export function show(main, pk, live) {
   setInterval(() => !document.hidden && changes(), CHANGES_EVERY_MS);
   setInterval(() => live.state !== "live" && !document.hidden && refresh(), WITHOUT_STREAM_MS);
   document.addEventListener("visibilitychange", () => document.hidden || changes());
-  return { recolour: () => history.recolour(), pks: () => history.pks };
+  return { recolour: () => history.recolour(), pks: () => (known ? history.pks : []) };
 
   async function refresh() {
     try {
@@ -65,6 +66,8 @@ export function show(main, pk, live) {
   }
 
   function unknown(error) {
+    known = false;
+    live.watch([]); // the header still tells whether the server is there
     field(main, "body").hidden = true;
     document.title = "Unknown influencer · Tidemark";
     put("name", "Nobody here");

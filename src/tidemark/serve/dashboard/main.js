@@ -32,15 +32,17 @@ addEventListener("keydown", (event) => {
 
 const place = document.querySelector("[data-live]");
 const words = {
-  connecting: () => "Connecting",
-  live: () => "Live",
-  paused: () => "Paused",
-  reconnecting: (since) => `Reconnecting since ${since}`,
-  gone: (since) => `Server gone since ${since}`,
+  connecting: "Connecting",
+  live: "Live",
+  paused: "Paused",
+  reconnecting: "Reconnecting",
+  gone: "Server gone",
 };
 function showLive() {
+  const broken = live.state === "reconnecting" || live.state === "gone";
   place.dataset.live = live.state;
-  write(place.querySelector("[data-live-text]"), words[live.state](format.clock(live.sinceMs / 1_000)));
+  write(place.querySelector("[data-live-text]"), words[live.state]);
+  write(place.querySelector("[data-live-since]"), broken ? `since ${format.clock(live.sinceMs / 1_000)}` : "");
 }
 live.addEventListener("state", showLive);
 showLive();
