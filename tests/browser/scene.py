@@ -84,8 +84,9 @@ class Scene:
         steps = len(at)
         tide = np.sin((at % DAY_S) / DAY_S * 2 * np.pi) * 900
         walk = np.cumsum(self.random.normal(0.6, 60, steps))
-        followers = 57_166 + 20_000 * (pk - FIRST) + walk - walk[-1] + tide
-        followings = 1_328 + 150 * (pk - FIRST) + np.cumsum(self.random.normal(0, 0.8, steps))
+        followers = 57_166 + 20_000 * (pk - GAP_PK) + walk - walk[-1] + tide
+        drift = np.cumsum(self.random.normal(0, 0.8, steps))
+        followings = 1_328 + 150 * (pk - GAP_PK) + drift - drift[-1]
         if pk == GAP_PK:
             followers[at > self.now_s - 4 * 3_600] += 6_500
             followers -= 6_500
@@ -97,8 +98,9 @@ class Scene:
         self.take(np.array([pk], np.uint32), at[-1:], counts[0][-1:], counts[1][-1:], stored=True)
 
     def _averages(self, days: int) -> None:
-        at = np.arange(self.now_s - days * DAY_S, self.now_s, 900)
-        average = 106_000 + np.cumsum(self.random.normal(2, 14, len(at)))
+        at = np.arange(self.now_s - days * DAY_S, self.now_s - DAY_S, 900)
+        at = np.append(at, np.arange(self.now_s - DAY_S, self.now_s, 60))
+        average = 106_000 + np.cumsum(self.random.normal(0.5, 4, len(at)))
         average += np.sin((at % DAY_S) / DAY_S * 2 * np.pi) * 180
         latest = self.board.publish(self.now_s * 1_000).average_follower_count or 0.0
         average += latest - average[-1]
@@ -127,11 +129,13 @@ class Scene:
 
     def tide(self, seconds: float) -> None:
         """Everybody is observed in turn, a sixtieth each second, on the board only; blocks for so long."""
-        first, share = FIRST, max(1, (self.last - FIRST) // 60)
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            pk = np.setdiff1d(np.arange(first, min(first + share, self.last)), TOLD)
-            first = FIRST if first + share >= self.last else first + share
+        size = self.last - FIRST
+        began = time.monotonic()
+        done = 0
+        while (passed := time.monotonic() - began) < seconds:
+            upto = int(passed / 60 * size)
+            pk = np.setdiff1d(np.unique(np.arange(done, min(upto, done + size)) % size) + FIRST, TOLD)
+            done = upto
             values = self.board.view.values
             followers = values.follower_count[pk - FIRST] + self.random.integers(-2, 3, len(pk))
             at = np.full(len(pk), int(time.time()))

@@ -176,14 +176,14 @@ export class Chart {
       {
         width: Math.max(200, this.area.clientWidth),
         height: this.#heightPx,
-        padding: [10, 14, 0, 0],
+        padding: [10, 24, 0, 0],
         legend: { show: false },
         series,
         bands,
         scales: { x: { time: true, range: () => this.#shown }, y: { range: (plot, low, high) => padded(low, high) } },
         axes: [
           { ...axis, grid: { show: false }, values: TIME_LABELS, space: 64 },
-          { ...axis, grid, size: AXIS_PX, space: 34, values: (plot, splits, index, space, step) => this.writeTicks(splits, step) },
+          { ...axis, grid, size: AXIS_PX, space: 28, values: (plot, splits, index, space, step) => this.writeTicks(splits, step) },
         ],
         cursor: {
           y: false,

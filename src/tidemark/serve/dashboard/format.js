@@ -46,14 +46,6 @@ export function signed(value, write = count) {
   return (value > 0 ? "+" : MINUS) + text;
 }
 
-/** 1,234 of 20,000 as a place: the share of places that are no worse, as "top 6.2%". */
-export function top(rank, total) {
-  const percent = (100 * rank) / total;
-  if (percent > 50) return null;
-  const digits = percent >= 10 ? 0 : percent >= 0.1 ? 1 : 3;
-  return `top ${percent.toFixed(digits)}%`;
-}
-
 /** 48 s, 3 min, 2.5 h or 4 days, of a duration in seconds. */
 export function duration(seconds) {
   if (seconds == null) return NOTHING;

@@ -116,6 +116,11 @@ export class History {
     }
   }
 
+  /** Let the axis follow the time. */
+  goOn() {
+    if (this.#timeline.endsNow) this.draw();
+  }
+
   recolour() {
     for (const chart of this.#charts) chart.recolour();
   }

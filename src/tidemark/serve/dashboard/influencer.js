@@ -8,6 +8,7 @@ import { History } from "./history.js";
 
 const LATE_S = 180; // three minutes: somebody observed by the minute was missed three times
 const CHANGES_EVERY_MS = 60_000;
+const ONWARD_MS = 30_000; // the axis goes on though nothing comes
 const WITHOUT_STREAM_MS = 15_000; // so often the values are asked for while there is no stream
 const WINDOWS = ["1h", "24h", "7d"];
 const VALUES = [
@@ -48,6 +49,7 @@ export function show(main, pk, live) {
     changes();
   });
   setInterval(age, 1_000);
+  setInterval(() => !document.hidden && history.goOn(), ONWARD_MS);
   setInterval(() => !document.hidden && changes(), CHANGES_EVERY_MS);
   setInterval(() => live.state !== "live" && !document.hidden && refresh(), WITHOUT_STREAM_MS);
   document.addEventListener("visibilitychange", () => document.hidden || changes());

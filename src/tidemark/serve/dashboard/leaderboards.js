@@ -20,9 +20,10 @@ export function install(main) {
     { name: "down", title: () => `Biggest losses, ${window}`, path: "/v1/leaderboard/gains", query: () => ({ window, direction: "down" }) },
   ].map((list) => {
     const heading = h("h3", { id: `list-${list.name}` });
+    const since = h("p", { class: "muted" });
     const body = h("div", { class: "board-body" });
-    place.append(h("section", { class: "card board", "aria-labelledby": heading.id, "data-list": list.name }, heading, body));
-    return { ...list, heading, body };
+    place.append(h("section", { class: "card board", "aria-labelledby": heading.id, "data-list": list.name }, h("div", { class: "row" }, heading, since), body));
+    return { ...list, heading, since, body };
   });
   const pressWindow = choice(
     field(main, "window"),
@@ -75,7 +76,7 @@ export function install(main) {
   function fill(list, answer) {
     const gains = list.name !== "most";
     const items = gains ? answer.items.filter((item) => (list.name === "up" ? item.followerGain > 0 : item.followerGain < 0)) : answer.items;
-    list.body.dataset.filled = "true";
+    write(list.since, answer.since ? `since ${format.pointTime(Date.parse(answer.since) / 1_000, "1m")}` : "");
     if (!items.length) {
       const why = !gains
         ? "Nobody has been observed yet."
