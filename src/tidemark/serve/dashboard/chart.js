@@ -10,6 +10,8 @@ const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const MARK_PX = 4;
 const DRAG_LEAST_PX = 6; // a shorter drag is a click with an unsteady hand
 
+const WHOLE_STEPS = Array.from({ length: 11 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+
 const HOUR = 3_600;
 const DAY = 24 * HOUR;
 // Step of the ticks, then the label, and what is added where the year or the day changes.
@@ -75,9 +77,10 @@ export class Chart {
    * Show lines over a time axis from `shown[0]` to `shown[1]`.
    *
    * `time` is shared by all lines, {label, token (of its colour), values, min?, max?}; null is a gap, undefined no point.
-   * `marks` is [{time, value, title}]; `writeTicks` overrides how the axis is written.
+   * `marks` is [{time, value, title}]; `writeTicks` overrides how the axis is written; `whole` says that there is
+   * nothing between 50 and 51.
    */
-  draw({ time, lines, shown, marks = [], writeTicks = ticks }) {
+  draw({ time, lines, shown, marks = [], writeTicks = ticks, whole = false }) {
     this.#shown = shown;
     this.#marks = marks;
     const data = [time];
@@ -85,7 +88,7 @@ export class Chart {
       data.push(line.values);
       if (line.max) data.push(line.max, line.min);
     }
-    const shape = JSON.stringify(lines.map((line) => [line.label, line.token, Boolean(line.max)]));
+    const shape = JSON.stringify([whole, lines.map((line) => [line.label, line.token, Boolean(line.max)])]);
     if (this.#plot && shape === this.shape && writeTicks === this.writeTicks) {
       this.#lines = lines;
       this.#plot.setData(data);
@@ -94,7 +97,7 @@ export class Chart {
     this.#lines = lines;
     this.shape = shape;
     this.writeTicks = writeTicks;
-    this.#build(data);
+    this.#build(data, whole);
   }
 
   /** Take the colours of the theme anew. */
@@ -151,7 +154,7 @@ export class Chart {
     }
   }
 
-  #build(data) {
+  #build(data, whole) {
     this.#plot?.destroy();
     this.#colours();
     const paint = (token) => () => this.#palette[token];
@@ -183,7 +186,7 @@ export class Chart {
         scales: { x: { time: true, range: () => this.#shown }, y: { range: (plot, low, high) => padded(low, high) } },
         axes: [
           { ...axis, grid: { show: false }, values: TIME_LABELS, space: 64 },
-          { ...axis, grid, size: AXIS_PX, space: 28, values: (plot, splits, index, space, step) => this.writeTicks(splits, step) },
+          { ...axis, grid, size: AXIS_PX, space: 28, incrs: whole ? WHOLE_STEPS : undefined, values: (plot, splits, index, space, step) => this.writeTicks(splits, step) },
         ],
         cursor: {
           y: false,
@@ -283,7 +286,7 @@ function isSparse(plot, index) {
 /** The ends of the value axis: a little air, never below zero when nothing is, and never of no height. */
 function padded(low, high) {
   if (low == null || high == null) return [0, 1];
-  const height = high - low || Math.abs(high) * 0.02 || 1;
+  const height = high - low || Math.abs(high) * 0.1 || 1;
   const bottom = low - height * 0.08;
   return [low >= 0 ? Math.max(0, bottom) : bottom, high + height * 0.1];
 }

@@ -12,7 +12,8 @@ const moment = new Intl.DateTimeFormat("en-GB", { ...day, ...clockTime });
 const zoned = new Intl.DateTimeFormat("en-GB", { ...day, ...clockTime, timeZoneName: "short" });
 const clocked = new Intl.DateTimeFormat("en-GB", clockTime);
 const minute = new Intl.DateTimeFormat("en-GB", { ...day, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const date = new Intl.DateTimeFormat("en-GB", day);
+const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const utcDate = new Intl.DateTimeFormat("en-GB", { ...day, timeZone: "UTC" });
 
 export const NOTHING = "–";
 const MINUS = "\u2212";
@@ -73,10 +74,11 @@ export const time = (atS) => moment.format(atS * 1_000);
 /** The same with the zone: "23 Nov 2026, 01:38:08 CET". */
 export const timeWithZone = (atS) => zoned.format(atS * 1_000);
 
-/** As much of a time as a point of this step has. */
+/** The time of a point of this step: a moment, or the period that it is of. Days are those of UTC, as they are kept. */
 export function pointTime(atS, step) {
-  if (step === "1d") return date.format(atS * 1_000);
-  if (step === "1h" || step === "1m") return minute.format(atS * 1_000);
+  if (step === "1d") return `${utcDate.format(atS * 1_000)} (UTC)`;
+  if (step === "1h") return `${minute.format(atS * 1_000)} to ${hour.format((atS + 3_600) * 1_000)}`;
+  if (step === "1m") return minute.format(atS * 1_000);
   return time(atS);
 }
 
@@ -88,13 +90,20 @@ export function zone() {
   return offset && offset !== name ? `${name} (${offset})` : name;
 }
 
+/** How many decimals write a step in full: 1 for 2.5; at most 4. */
+export function decimals(step) {
+  let digits = 0;
+  while (digits < 4 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits++;
+  return digits;
+}
+
 /**
  * The labels of an axis whose ticks are `step` apart: compact where that tells them apart, else in full.
  */
 export function ticks(values, step) {
   const largest = Math.max(...values.map(Math.abs));
   const [unit, letter] = largest >= 1e6 ? [1e6, "M"] : largest >= 1e4 ? [1e3, "K"] : [1, ""];
-  const digits = Math.max(0, -Math.floor(Math.log10(step / unit) + 1e-9));
+  const digits = decimals(step / unit);
   if (unit > 1 && digits > 2) return values.map(count);
   const write = new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return values.map((value) => write.format(value / unit).replace("-", MINUS) + (value === 0 ? "" : letter));

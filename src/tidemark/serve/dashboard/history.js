@@ -13,9 +13,9 @@ import { Timeline } from "./timeline.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
 const MEASURES = [
-  { name: "followerCount", title: "Followers", write: format.count, heightPx: 260 },
-  { name: "followingCount", title: "Followings", write: format.count, heightPx: 180 },
-  { name: "followerRatio", title: "Ratio", write: format.ratio, heightPx: 180 },
+  { name: "followerCount", title: "Followers", write: format.count, whole: true, heightPx: 260 },
+  { name: "followingCount", title: "Followings", write: format.count, whole: true, heightPx: 180 },
+  { name: "followerRatio", title: "Ratio", write: format.ratio, whole: false, heightPx: 180 },
 ];
 const TOKENS = ["--series-1", "--series-2"];
 
@@ -87,7 +87,7 @@ export class History {
           get(address(`/v1/influencers/${one.pk}/series`, { from, to, step: "auto" }), { signal: asking.signal }),
         ),
       );
-      answers.forEach((answer, index) => (this.#shown[index].series = answer));
+      answers.forEach((answer, index) => (this.#shown[index].series = series.placed(answer, now() / 1_000)));
       this.draw();
       plots.dataset.milliseconds = Math.round(performance.now() - began);
     } catch (error) {
@@ -133,7 +133,7 @@ export class History {
     const steps = loaded.map((one) => series.stepSeconds(one.series));
     const tables = loaded.map((one, index) => columnsOf(one.series, steps[index], index === 0, percents));
     const joined = tables.length > 1 ? uPlot.join(tables.map((one) => one.columns)) : tables[0].columns;
-    this.#timeline.times = loaded.length > 1 ? union(loaded.map((one) => one.series.time)) : loaded[0].series.time;
+    this.#timeline.times = loaded.length > 1 ? union(loaded.map((one) => one.series.at)) : loaded[0].series.at;
     const shown = this.#timeline.shown;
     MEASURES.forEach((measure, m) => {
       const lines = [];
@@ -151,14 +151,15 @@ export class History {
         offset += tables[index].columns.length - 1;
       });
       const first = loaded[0].series;
-      const found = percents ? [] : series.jumps(first.time, first[measure.name], steps[0]);
+      const found = percents ? [] : series.jumps(first.at, first[measure.name], steps[0]);
       measure.jumps = found;
       this.#charts[m].draw({
         time: joined[0],
         lines,
         shown,
-        marks: found.map(({ index }) => ({ time: first.time[index], value: first[measure.name][index] })),
+        marks: found.map(({ index }) => ({ time: first.at[index], value: first[measure.name][index] })),
         writeTicks: percents ? percentTicks : format.ticks,
+        whole: measure.whole && !percents,
       });
       this.#summarise(measure, this.#charts[m], first, steps[0]);
     });
@@ -205,7 +206,7 @@ export class History {
     if (!values.length) return write(chart.summary, "No values in this range.");
     let [low, high, gaps] = [Infinity, -Infinity, 0];
     for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
-    for (let i = 1; i < first.time.length; i++) gaps += first.time[i] - first.time[i - 1] > stepS * series.GAP_STEPS;
+    for (let i = 1; i < first.time.length; i++) gaps += first.at[i] - first.at[i - 1] > stepS * series.GAP_STEPS;
     write(
       chart.summary,
       `${measure.title} of ${this.#shown[0].name} from ${format.time(first.time[0])} to ${format.time(first.time.at(-1))}: ` +
@@ -224,7 +225,7 @@ export class History {
       let when = "";
       const values = loaded.map((one, index) => {
         const { time, step } = one.series;
-        const at = atS == null ? time.length - 1 : series.nearest(time, atS, series.GAP_STEPS * series.stepSeconds(one.series));
+        const at = atS == null ? time.length - 1 : series.nearest(one.series.at, atS, series.GAP_STEPS * series.stepSeconds(one.series));
         const value = at < 0 ? null : one.series[measure.name][at];
         if (at >= 0 && !when) when = (atS == null ? "latest · " : "") + format.pointTime(time[at], step);
         const text = measure.write(value);
@@ -328,7 +329,7 @@ function columnsOf(points, stepS, withBand, percents) {
     let group = [points[name]];
     const names = [name];
     if (withBand && points[`${name}Max`]) {
-      group.push(points[`${name}Max`], points[`${name}Min`]);
+      group.push(series.edge(points[`${name}Max`], Math.max), series.edge(points[`${name}Min`], Math.min));
       names.push(`${name}Max`, `${name}Min`);
     }
     if (percents) group = series.inPercent(group);
@@ -337,11 +338,11 @@ function columnsOf(points, stepS, withBand, percents) {
       at.set(names[index], columns.length);
     }
   }
-  return { at, columns: series.withGaps(points.time, columns, stepS) };
+  return { at, columns: series.withGaps(points.at, columns, stepS) };
 }
 
 function percentTicks(values, step) {
-  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  const digits = format.decimals(step);
   return values.map((value) => `${format.signed(value, (size) => size.toFixed(digits))}%`);
 }
 

@@ -93,7 +93,7 @@ export function show(main, live) {
     const began = performance.now();
     const { from, to } = ranges.asked(timeline.range, now() / 1_000);
     try {
-      points = await get(address("/v1/stats/series", { from, to, step: "auto" }), { signal });
+      points = series.placed(await get(address("/v1/stats/series", { from, to, step: "auto" }), { signal }), now() / 1_000);
       draw();
       plots.dataset.milliseconds = Math.round(performance.now() - began);
     } catch (error) {
@@ -104,12 +104,12 @@ export function show(main, live) {
   }
 
   function draw() {
-    timeline.times = points.time;
+    timeline.times = points.at;
     const rolled = points.step !== "raw";
-    const columns = [points[average.name], ...(rolled ? [points[`${average.name}Max`], points[`${average.name}Min`]] : [])];
+    const columns = [points[average.name], ...(rolled ? [series.edge(points[`${average.name}Max`], Math.max), series.edge(points[`${average.name}Min`], Math.min)] : [])];
     const stepS = series.stepSeconds(points);
-    const [time, values, max, min] = series.withGaps(points.time, columns, stepS);
-    chart.draw({ time, lines: [{ label: "all influencers", token: "--series-1", values, max, min }], shown: timeline.shown });
+    const [time, values, max, min] = series.withGaps(points.at, columns, stepS);
+    chart.draw({ time, lines: [{ label: "all influencers", token: "--series-1", values, max, min }], shown: timeline.shown, whole: true });
     const told = points.time.length
       ? `Average followers from ${format.time(points.time[0])} to ${format.time(points.time.at(-1))}: at last ${average.write(points[average.name].at(-1))}, ${points.time.length} points.`
       : "No values in this range.";
@@ -120,7 +120,7 @@ export function show(main, live) {
 
   function tellAt(atS) {
     if (!points) return;
-    const at = atS == null ? points.time.length - 1 : series.nearest(points.time, atS, series.GAP_STEPS * series.stepSeconds(points));
+    const at = atS == null ? points.time.length - 1 : series.nearest(points.at, atS, series.GAP_STEPS * series.stepSeconds(points));
     const when = at < 0 ? "" : (atS == null ? "latest · " : "") + format.pointTime(points.time[at], points.step);
     tell(chart.readout, when, [{ token: "--series-1", label: "", text: average.write(at < 0 ? null : points[average.name][at]) }]);
   }

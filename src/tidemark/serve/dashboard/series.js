@@ -13,7 +13,25 @@ export const MEASURES = ["followerCount", "followingCount", "followerRatio"];
 
 /** An empty series of the columns that the API's answers have. */
 export function empty(step = "raw") {
-  return { step, time: [], followerCount: [], followingCount: [], followerRatio: [] };
+  return { step, time: [], at: [], followerCount: [], followingCount: [], followerRatio: [] };
+}
+
+/**
+ * Give an answer of the API the column `at`: when each value was so. A period's value is that of its last observation,
+ * so it stands at the period's end, the value of a period that goes on at the latest observation known (`nowS`).
+ */
+export function placed(series, nowS) {
+  const stepS = STEP_S[series.step] ?? 0;
+  series.at = series.time.map((time) => Math.min(time + stepS, Math.max(time, Math.floor(nowS))));
+  return series;
+}
+
+/**
+ * The lower or upper edge of the band at each point. A point stands where one period ends and the next begins, so the
+ * edge there is the further one of both: the line never leaves the band.
+ */
+export function edge(values, further) {
+  return values.map((value, index) => (index + 1 < values.length ? further(value, values[index + 1]) : value));
 }
 
 /** Seconds from one point to the next, usually. For raw points, the median. */
@@ -76,6 +94,7 @@ export function append(series, observation) {
   const at = stepS ? Math.floor(observation.at / stepS) * stepS : observation.at;
   const last = series.time.length - 1;
   if (last >= 0 && at < series.time[last]) return false;
+  if (stepS && last >= 0) series.at[last] = Math.min(series.time[last] + stepS, Math.max(series.at[last], observation.at));
   if (last >= 0 && at === series.time[last]) {
     if (!stepS) return false;
     for (const measure of MEASURES) series[measure][last] = observation[measure];
@@ -87,6 +106,7 @@ export function append(series, observation) {
     return true;
   }
   series.time.push(at);
+  series.at.push(observation.at);
   for (const measure of MEASURES) series[measure].push(observation[measure]);
   if (stepS) {
     for (const measure of MEASURES.slice(0, 2)) {
