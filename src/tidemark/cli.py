@@ -284,6 +284,22 @@ def bench_read(seconds: float, rounds: int, as_json: bool) -> None:
     _measured("read", as_json, lambda: measure(seconds, rounds, _progress))
 
 
+@bench.command("live")
+@_option("streams", 10_000, "Live streams, of an influencer each.")
+@_option("stuck", 100, "Further ones that never read.")
+@_option("seconds", 180.0, "Seconds of the run, after a warm-up of more than a minute.")
+@click.option("--influencers", default="1000000-1999999", show_default=True, help="The pks to watch.")
+@click.option("--stats", is_flag=True, help="Each stream has the statistics too, once a second.")
+@_as_json
+def bench_live(
+    streams: int, stuck: int, seconds: float, influencers: str, stats: bool, as_json: bool
+) -> None:
+    """Live streams while a million influencers are written every minute: delay, what was missed, CPU, memory."""
+    from tidemark.bench.live import measure
+
+    _measured("live", as_json, lambda: measure(streams, stuck, seconds, influencers, stats, _progress))
+
+
 @bench.command("storage")
 @_option("influencers", 10_000, "Influencers to write.")
 @_option("minutes", 1_440, "Minutes of history of each.")

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -23,6 +23,15 @@ PKS = range(FIRST, LAST + 1)
 def is_subsequence(part: Iterable[Any], whole: Iterable[Any]) -> bool:
     rest = iter(whole)
     return all(item in rest for item in part)
+
+
+def next_observation(live: IO[bytes]) -> tuple[int, int]:
+    """Followers and followings of the next event of a live stream."""
+    while (line := live.readline()) != b"event: observation\n":
+        assert line, "the stream ended"
+    live.readline()
+    found = json.loads(live.readline().removeprefix(b"data: "))
+    return found["followerCount"], found["followingCount"]
 
 
 def check_everything(tidemark: Tidemark, api: Api) -> None:
@@ -84,7 +93,11 @@ def test_every_number_is_what_the_api_gave_out(api: Api, tmp_path: Path) -> None
     with running(data, *WATCH, "--api", api.url, "--interval", "3") as tidemark:
         tidemark.until(lambda: tidemark.get("/v1/stats")["observationsTotal"] >= 3 * len(PKS), "three rounds")
         tidemark.until(lambda: tidemark.get("/v1/stats")["coverage"] == 1.0, "full coverage")
-        assert tidemark.stop() == 0, tidemark.said()
+        with urllib.request.urlopen(f"{tidemark.url}/v1/influencers/{FIRST}/live", timeout=30) as live:
+            shown = [next_observation(live) for _ in range(3)]
+            assert is_subsequence(shown, api.record.given[FIRST])
+            assert tidemark.stop() == 0, tidemark.said()
+            assert live.read()[-1:] in (b"", b"\n"), "a stop ends the stream after a whole event"
     answered = {pk: len(answers) for pk, answers in api.record.given.items()}
     with running(data, *WATCH, *NOWHERE) as tidemark:
         check_everything(tidemark, api)

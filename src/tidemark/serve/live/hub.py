@@ -27,8 +27,6 @@ HEADERS: Final = (
     (b"x-accel-buffering", b"no"),  # nginx would hold events back until it has 4 kB of them
     (b"connection", b"close"),
 )
-CLOSE_SECONDS: Final = 3.0
-"""At an orderly stop readers have so long to take what is new: 10,000 ends alone take a second."""
 
 logger = structlog.get_logger("tidemark.serve.live")
 
@@ -47,6 +45,8 @@ class Limits:
     """A reader who takes nothing for so long is stuck, and dropped."""
     life: float = 3_600.0
     """The longest life, less up to a fifth: so streams spread out over replicas that came later."""
+    close: float = 3.0
+    """At an orderly stop readers have so long to take what is new: 10,000 ends alone take more than a second."""
     retry_ms: tuple[int, int] = (2_000, 10_000)
     """When readers come again after the end of a stream: 10,000 after a restart are 1,250 a second."""
     refusal: tuple[int, int] = (5, 30)
@@ -71,6 +71,7 @@ class Live:
         self._streams: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping = False
+        self._refreshing = False
         self._closing = False
         self._idle = asyncio.Event()
         """Set while there are no streams."""
@@ -173,11 +174,20 @@ class Live:
             while self._streams and not self._closing:
                 await asyncio.sleep(self.limits.sweep)
                 self._sweep(asyncio.get_running_loop().time())
-                if self._statistics.readers and await self._refresh():
-                    for reader in self._statistics.readers:
-                        reader.tell(self._statistics)
+                if self._statistics.readers and not self._refreshing:
+                    self._refreshing = True
+                    spawn(self._tasks, self._tell_statistics(), "live statistics")
         finally:
             self._sweeping = False
+
+    async def _tell_statistics(self) -> None:
+        """Beside the sweep: they are computed in a thread, and pings do not wait for one."""
+        try:
+            if await self._refresh():
+                for reader in self._statistics.readers:
+                    reader.tell(self._statistics)
+        finally:
+            self._refreshing = False
 
     def _sweep(self, now: float) -> None:
         """Ping who has heard nothing for a while, drop who is stuck, end what has lived long. 2 ms for 10,000."""
@@ -199,14 +209,14 @@ class Live:
         return self._statistics.show(await self._figures.stats(), moment_ms)
 
     async def close(self) -> None:
-        """End all streams, and take no more. Returns within CLOSE_SECONDS."""
+        """End all streams, and take no more. Returns when that is done, or those are dropped who are too slow."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
         for stream in tuple(self._streams):
             stream.end()
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(self.limits.close):
                 await self._idle.wait()
         except TimeoutError:
             logger.info("live streams dropped whose readers did not take the end", streams=self.streams)
