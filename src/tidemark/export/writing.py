@@ -37,7 +37,9 @@ def _writer(form: Form, file: Any) -> Any:
         # The dictionary of a counter that wanders is as long as the column.
         return pa.parquet.ParquetWriter(file, SCHEMA, compression="zstd", use_dictionary=["pk"])
     number = SCHEMA.get_field_index("observed_at")
-    options = pa.csv.WriteOptions(quoting_style="none")
+    # Numbers and times need no quotes; the header of Arrow has them whatever is asked for.
+    file.write((",".join(SCHEMA.names) + "\n").encode())
+    options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
     return pa.csv.CSVWriter(
         file, SCHEMA.set(number, pa.field("observed_at", pa.string())), write_options=options
     )
