@@ -318,6 +318,18 @@ FROM observations
 WHERE pk BETWEEN {first_pk:UInt32} AND {last_pk:UInt32}
   AND observed_at BETWEEN {from:DateTime('UTC')} AND {to:DateTime('UTC')};
 
+-- name: observations_page
+-- So many observations by pk and time, those that come after (after_pk, after): for reading everything in turn.
+-- The rows lie in this order, so nothing is sorted and only what is returned is read.
+SELECT pk, toUnixTimestamp(observed_at) AS observed_at, follower_count, following_count
+FROM observations AS o
+WHERE o.pk >= {after_pk:UInt32} AND o.pk <= {last_pk:UInt32}
+  AND (o.pk > {after_pk:UInt32} OR o.observed_at > {after:DateTime('UTC')})
+  AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
+ORDER BY o.pk, o.observed_at
+LIMIT {limit:UInt32}
+SETTINGS max_threads = 1;
+
 -- name: extent
 -- How many observations, and from when to when; answered from the parts' own minima and maxima.
 SELECT
