@@ -176,6 +176,8 @@ def test_gaps_and_jumps_are_told(visit: Visit, scene: Scene) -> None:
     page = visit().open(f"{PAGE}?from={begin}&to={end}")
     summary = page.locator("#plot-followers-summary").text_content() or ""
     assert "1 gap, 1 unusual jump." in summary
+    assert "1 gap, 0 unusual jumps." in (page.locator("#plot-followings-summary").text_content() or "")
+    assert "1 gap, 1 unusual jump." in (page.locator("#plot-ratio-summary").text_content() or "")
     page.locator("summary").click()
     rows = page.locator("[data-field=table-body] tbody tr")
     expect(rows).to_have_count(50)

@@ -151,8 +151,7 @@ export class History {
         offset += tables[index].columns.length - 1;
       });
       const first = loaded[0].series;
-      const found = percents ? [] : series.jumps(first.at, first[measure.name], steps[0]);
-      measure.jumps = found;
+      const found = (measure.jumps = percents ? [] : jumpsOf(measure.name, first, steps[0]));
       this.#charts[m].draw({
         time: joined[0],
         lines,
@@ -341,11 +340,21 @@ function columnsOf(points, stepS, withBand, percents) {
   return { at, columns: series.withGaps(points.at, columns, stepS) };
 }
 
+/** The jumps of a count are its own; those of the ratio are where one of both counts jumped: its own steps grow with it. */
+function jumpsOf(name, points, stepS) {
+  if (name !== "followerRatio") return series.jumps(points.at, points[name], stepS);
+  const of = (count) => series.jumps(points.at, points[count], stepS).map((jump) => jump.index);
+  return union([of("followerCount"), of("followingCount")])
+    .filter((index) => points[name][index] != null && points[name][index - 1] != null)
+    .map((index) => ({ index, change: points[name][index] - points[name][index - 1] }));
+}
+
 function percentTicks(values, step) {
   const digits = format.decimals(step);
   return values.map((value) => `${format.signed(value, (size) => size.toFixed(digits))}%`);
 }
 
-function union(times) {
-  return [...new Set(times.flat())].sort((a, b) => a - b);
+/** All numbers of some lists, ascending, each once. */
+function union(lists) {
+  return [...new Set(lists.flat())].sort((a, b) => a - b);
 }
