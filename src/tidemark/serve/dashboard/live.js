@@ -1,8 +1,8 @@
 // How does the page hear of what is new? One stream of server-sent events for each tab, mended by itself.
 //
-//     connecting ──first event──> live ──error──> reconnecting ──(healthz silent)──> gone
-//                                  ^                  │  ^                            │
-//                                  └────first event───┘  └────────healthz answers─────┘
+//     connecting ──event──> live ──a second error──> reconnecting ──healthz is silent──> gone
+//                            ^                           │  ^                              │
+//                            └───────────event───────────┘  └────────healthz answers───────┘
 //
 // The browser's own reconnect is not used: it comes without jitter, and not at all after a 503. A hidden tab lets go of
 // its stream after a while, since browsers allow six connections to a host; it takes it up again when it is seen.
@@ -13,7 +13,7 @@ import { now } from "./clock.js";
 const RETRY_FIRST_MS = 1_000;
 const RETRY_LAST_MS = 30_000;
 const OPEN_MS = 10_000; // a stream that says nothing for so long after it was opened is none
-const SILENT_MS = 45_000; // so long without an event, the server is asked whether it is there
+const SILENT_MS = 45_000; // so long without an event, or up to twice as long, and the stream is doubted
 const HIDDEN_MS = 60_000; // a tab that nobody sees for so long lets go of its stream
 
 /**
@@ -27,7 +27,7 @@ export class Live extends EventTarget {
   #silence = 0;
   #hiding = 0;
   #failures = 0;
-  #heardBefore = false;
+  #missed = false; // whether something may have been missed since the last event
   #paused = false;
 
   constructor() {
@@ -73,10 +73,10 @@ export class Live extends EventTarget {
   #heard() {
     clearTimeout(this.#timer);
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#check(), SILENT_MS);
+    this.#silence = setTimeout(() => this.#check(), SILENT_MS * (1 + Math.random()));
     this.#failures = 0;
-    const back = this.#heardBefore && this.state !== "live";
-    this.#heardBefore = true;
+    const back = this.#missed;
+    this.#missed = false;
     this.#become("live");
     if (back) this.dispatchEvent(new CustomEvent("back"));
   }
@@ -86,7 +86,7 @@ export class Live extends EventTarget {
     const source = this.#source;
     const there = await answers();
     if (source !== this.#source || source === null) return;
-    if (there) this.#silence = setTimeout(() => this.#check(), SILENT_MS);
+    if (there) this.#open(); // it tells at once how things stand
     else this.#lost();
   }
 
@@ -94,16 +94,18 @@ export class Live extends EventTarget {
     this.#close();
     const waitMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** this.#failures) * (0.5 + Math.random());
     this.#failures += 1;
-    if (this.state === "live") this.#become("reconnecting");
+    this.#missed ||= this.state === "live";
     this.#timer = setTimeout(() => this.#open(), waitMs);
     const there = await answers();
-    if (this.state === "live" || this.state === "paused") return;
-    this.#become(there ? "reconnecting" : "gone");
+    if (this.#source?.readyState === EventSource.OPEN || this.state === "paused") return;
+    // The server ends each stream after an hour or so: when the next one comes at once, nobody needs to know.
+    if (!there) this.#become("gone");
+    else if (this.state !== "live" || this.#failures > 1) this.#become("reconnecting");
   }
 
   /** Try at once: the reader came back, or the network did. */
   #again() {
-    if (this.#paused || this.state === "live") return;
+    if (this.#paused || (this.#source && this.state === "live")) return;
     this.#failures = 0;
     this.#open();
   }
@@ -116,6 +118,7 @@ export class Live extends EventTarget {
 
   #pause() {
     this.#paused = true;
+    this.#missed = true;
     this.#close();
     this.#become("paused");
   }
