@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemark.backfill.marks import Latest, Marks, put_latest
-from tidemark.backfill.plan import Plan, Span
+from tidemark.backfill.plan import DAY_S, Plan, Span
 from tidemark.backfill.walk import Walk
 from tidemark.board import Board
 from tidemark.board.table import record_batches
 from tidemark.errors import CallerError, StoreError
+from tidemark.simulate.walk import is_suspicious
 from tidemark.store import dsn
 from tidemark.store.clickhouse import SNAPSHOTS_MAX, Store
 from tidemark.store.rollups import Rollups, over_until
@@ -109,6 +110,8 @@ class _Filling:
         self._inserts = _OneAtATime("inserting")
         self._closing = _OneAtATime("rolling up")
         self.latest = Latest(plan)
+        self._verdicts = (np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_))
+        """Of everybody, once they are given: pk, when in Unix seconds, suspicious."""
         self.rows = 0
 
     def fill(self, stop: threading.Event) -> bool:
@@ -126,6 +129,7 @@ class _Filling:
             if span.ends_day:
                 self._closing.submit(self._rollups.close, over_until(span.to_s, 0))
         self._closing.wait()
+        self._judge_everybody()
         return True
 
     def finish(self) -> None:
@@ -146,6 +150,9 @@ class _Filling:
             latest.observed_at[known],
             username=_names(known + population.first),
         )
+        if len(self._verdicts[0]):
+            pk, checked_at, suspicious = self._verdicts
+            board.apply_verdicts(pk, suspicious, checked_at)
         view = board.publish(int(latest.observed_at.max()) * 1_000)
         self._store.replace_influencers(record_batches(view))
 
@@ -155,6 +162,16 @@ class _Filling:
         for first in range(population.first, population.last + 1, NAMES_MAX):
             pk = np.arange(first, min(first + NAMES_MAX, population.last + 1), dtype=np.uint32)
             self._store.insert_usernames(pk, _names(pk), np.full(len(pk), self._plan.from_s, np.uint32))
+
+    def _judge_everybody(self) -> None:
+        """The verdicts of the last day, as the stand-in gives them, spread over it as the classification does."""
+        population, plan = self._plan.population, self._plan
+        pk = np.arange(population.first, population.last + 1, dtype=np.uint32)
+        ago_s = np.arange(population.size) * min(DAY_S, plan.to_s - plan.from_s) // population.size
+        checked_at = (plan.to_s - 1 - ago_s).astype(np.uint32)
+        suspicious = np.fromiter(map(is_suspicious, pk.tolist()), np.bool_, population.size)
+        self._store.insert_verdicts(pk, checked_at, suspicious)
+        self._verdicts = pk, checked_at, suspicious
 
     def _make(self, shards: range, span: Span, marks: Marks) -> Block:
         """The observations of some shards in a span, by pk and time: pk, time, followers, followings; (n,) each."""
