@@ -175,22 +175,28 @@ class _Filling:
 
     def _make(self, shards: range, span: Span, marks: Marks) -> Block:
         """The observations of some shards in a span, by pk and time: pk, time, followers, followings; (n,) each."""
-        columns: list[Block] = []
-        for shard in shards:
-            times = self._plan.times(shard, span)
-            first, last = self._plan.population.shard_range(shard)
-            if not len(times):
-                marks.add(shard, times, np.empty((last - first + 1, 0), np.uint32), self.latest)
-                continue
-            followers, followings = self._walks[shard].advance(len(times))
-            marks.add(shard, times, followers, self.latest)
-            put_latest(self._plan, shard, times, followers, followings, self.latest)
-            pk = np.repeat(np.arange(first, last + 1, dtype=np.uint32), len(times))
-            columns.append((pk, np.tile(times, last - first + 1), followers.ravel(), followings.ravel()))
-        empty = np.empty(0, np.uint32)
-        if not columns:
-            return empty, empty, empty, empty
-        return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+        plan = self._plan
+        times = [plan.times(shard, span) for shard in shards]
+        ranges = [plan.population.shard_range(shard) for shard in shards]
+        sizes = [last - first + 1 for first, last in ranges]
+        # Filled in place: the memory of a copy is dearer than the copy.
+        rows = sum(size * len(at) for size, at in zip(sizes, times, strict=True))
+        block = tuple(np.empty(rows, np.uint32) for _ in range(4))
+        row = 0
+        for shard, at, (first, last), size in zip(shards, times, ranges, sizes, strict=True):
+            end = row + size * len(at)
+            pk, observed_at, followers, followings = (
+                column[row:end].reshape(size, len(at)) for column in block
+            )
+            if len(at):
+                pk[:] = np.arange(first, last + 1, dtype=np.uint32)[:, np.newaxis]
+                observed_at[:] = at
+                self._walks[shard].advance(followers, followings)
+            marks.add(shard, at, followers, self.latest)
+            if len(at):
+                put_latest(plan, shard, at, followers, followings, self.latest)
+            row = end
+        return block
 
     def _insert(self, block: Block) -> None:
         pk, at, followers, followings = block
