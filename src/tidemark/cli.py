@@ -222,7 +222,7 @@ def backfill_command(settings: Settings, days: float, seed: int) -> None:
 
     A random walk like the stand-in's: about 100,000 followers, give or take 10,000 a call, never below 5,000.
     Everything is there that the pipeline would have left: observations, names, closed hours and days, ranks,
-    averages, what gains are counted from. Then start `tidemark up` or `serve` on the same --data or --store.
+    averages, what gains are counted from, verdicts. Then start `tidemark up` or `serve` on the same --data or --store.
 
     \b
     tidemark backfill --influencers 1000000-1000999 --interval 600      4 million observations, seconds

@@ -17,6 +17,7 @@ from tidemark.errors import CallerError, StoreError
 from tidemark.population import Population
 from tidemark.serve.gains import Gains
 from tidemark.serve.role import restore
+from tidemark.simulate.walk import is_suspicious
 from tidemark.store.clickhouse import Store
 from tidemark.store.rollups import Rollups, Run
 
@@ -114,6 +115,9 @@ async def test_everything_that_the_pipeline_would_have_left_is_there(store: Stor
     assert {one.pk: one.follower_count for one in latest} == then(now_s)
     assert [one.username for one in latest] == [f"influencer-{one.pk}" for one in latest]
     assert store.load_influencers()["pk"].to_pylist() == list(rows)
+    assert {one.pk for one in latest if one.suspicious} == set(filter(is_suspicious, rows))
+    assert all(now_s - DAY_S <= (one.suspicious_checked_at or 0) <= now_s for one in latest)
+    assert store.query("verdict_history", {"pk": 1_000}).num_rows == 1
     gains = Gains(board, store, INTERVAL_S)
     gains.refresh()
     for window in ("1h", "24h"):

@@ -32,6 +32,8 @@ PARAMETERS = {
     "reopened": [MONDAY_S],
     "first_pk": 0,
     "last_pk": 9,
+    "after_pk": 0,
+    "after": 0,
     "table": "observations",
 }
 

@@ -22,11 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemark.backfill.marks import Latest, Marks, put_latest
-from tidemark.backfill.plan import Plan, Span
+from tidemark.backfill.plan import DAY_S, Plan, Span
 from tidemark.backfill.walk import Walk
 from tidemark.board import Board
 from tidemark.board.table import record_batches
 from tidemark.errors import CallerError, StoreError
+from tidemark.simulate.walk import is_suspicious
 from tidemark.store import dsn
 from tidemark.store.clickhouse import SNAPSHOTS_MAX, Store
 from tidemark.store.rollups import Rollups, over_until
@@ -109,6 +110,8 @@ class _Filling:
         self._inserts = _OneAtATime("inserting")
         self._closing = _OneAtATime("rolling up")
         self.latest = Latest(plan)
+        self._verdicts = (np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.bool_))
+        """Of everybody, once they are given: pk, when in Unix seconds, suspicious."""
         self.rows = 0
 
     def fill(self, stop: threading.Event) -> bool:
@@ -126,6 +129,7 @@ class _Filling:
             if span.ends_day:
                 self._closing.submit(self._rollups.close, over_until(span.to_s, 0))
         self._closing.wait()
+        self._judge_everybody()
         return True
 
     def finish(self) -> None:
@@ -146,6 +150,9 @@ class _Filling:
             latest.observed_at[known],
             username=_names(known + population.first),
         )
+        if len(self._verdicts[0]):
+            pk, checked_at, suspicious = self._verdicts
+            board.apply_verdicts(pk, suspicious, checked_at)
         view = board.publish(int(latest.observed_at.max()) * 1_000)
         self._store.replace_influencers(record_batches(view))
 
@@ -156,24 +163,40 @@ class _Filling:
             pk = np.arange(first, min(first + NAMES_MAX, population.last + 1), dtype=np.uint32)
             self._store.insert_usernames(pk, _names(pk), np.full(len(pk), self._plan.from_s, np.uint32))
 
+    def _judge_everybody(self) -> None:
+        """The verdicts of the last day, as the stand-in gives them, spread over it as the classification does."""
+        population, plan = self._plan.population, self._plan
+        pk = np.arange(population.first, population.last + 1, dtype=np.uint32)
+        ago_s = np.arange(population.size) * min(DAY_S, plan.to_s - plan.from_s) // population.size
+        checked_at = (plan.to_s - 1 - ago_s).astype(np.uint32)
+        suspicious = np.fromiter(map(is_suspicious, pk.tolist()), np.bool_, population.size)
+        self._store.insert_verdicts(pk, checked_at, suspicious)
+        self._verdicts = pk, checked_at, suspicious
+
     def _make(self, shards: range, span: Span, marks: Marks) -> Block:
         """The observations of some shards in a span, by pk and time: pk, time, followers, followings; (n,) each."""
-        columns: list[Block] = []
-        for shard in shards:
-            times = self._plan.times(shard, span)
-            first, last = self._plan.population.shard_range(shard)
-            if not len(times):
-                marks.add(shard, times, np.empty((last - first + 1, 0), np.uint32), self.latest)
-                continue
-            followers, followings = self._walks[shard].advance(len(times))
-            marks.add(shard, times, followers, self.latest)
-            put_latest(self._plan, shard, times, followers, followings, self.latest)
-            pk = np.repeat(np.arange(first, last + 1, dtype=np.uint32), len(times))
-            columns.append((pk, np.tile(times, last - first + 1), followers.ravel(), followings.ravel()))
-        empty = np.empty(0, np.uint32)
-        if not columns:
-            return empty, empty, empty, empty
-        return tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+        plan = self._plan
+        times = [plan.times(shard, span) for shard in shards]
+        ranges = [plan.population.shard_range(shard) for shard in shards]
+        sizes = [last - first + 1 for first, last in ranges]
+        # Filled in place: the memory of a copy is dearer than the copy.
+        rows = sum(size * len(at) for size, at in zip(sizes, times, strict=True))
+        block = tuple(np.empty(rows, np.uint32) for _ in range(4))
+        row = 0
+        for shard, at, (first, last), size in zip(shards, times, ranges, sizes, strict=True):
+            end = row + size * len(at)
+            pk, observed_at, followers, followings = (
+                column[row:end].reshape(size, len(at)) for column in block
+            )
+            if len(at):
+                pk[:] = np.arange(first, last + 1, dtype=np.uint32)[:, np.newaxis]
+                observed_at[:] = at
+                self._walks[shard].advance(followers, followings)
+            marks.add(shard, at, followers, self.latest)
+            if len(at):
+                put_latest(plan, shard, at, followers, followings, self.latest)
+            row = end
+        return block
 
     def _insert(self, block: Block) -> None:
         pk, at, followers, followings = block

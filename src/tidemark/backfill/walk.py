@@ -34,17 +34,15 @@ class Walk:
         ]
         """The hidden values, from their homes: (size,) each."""
 
-    def advance(self, calls: int) -> tuple[UInt32s, UInt32s]:
-        """Followers and followings at the next calls, at least one: (size, calls) each."""
-        followers, followings = (
-            self._count(which, calls, count) for which, count in enumerate((FOLLOWERS, FOLLOWINGS))
-        )
-        return followers, followings
+    def advance(self, followers: UInt32s, followings: UInt32s) -> None:
+        """Fill in the followers and followings at the next calls, at least one: (size, calls) each."""
+        self._count(0, FOLLOWERS, followers)
+        self._count(1, FOLLOWINGS, followings)
 
-    def _count(self, which: int, calls: int, count: tuple[int, int, int]) -> UInt32s:
+    def _count(self, which: int, count: tuple[int, int, int], out: UInt32s) -> None:
         home, step, floor = count
         # A row is a call, so that the recurrence runs over rows of all influencers, in the cache.
-        hidden = self._random.random((calls, len(self._distance[which])), np.float32)
+        hidden = self._random.random(out.T.shape, np.float32)
         hidden -= np.float32(0.5)
         hidden *= np.float32(2 * step)
         pulled, before = np.empty_like(self._distance[which]), self._distance[which]
@@ -55,5 +53,4 @@ class Walk:
         self._distance[which] = before.copy()
         hidden += np.float32(home)
         np.maximum(hidden, np.float32(floor), out=hidden)
-        seen: UInt32s = np.ascontiguousarray(hidden.astype(np.uint32).T)
-        return seen
+        np.copyto(out, hidden.T, casting="unsafe")

@@ -83,9 +83,9 @@ class Gainer(Influencer, rename="camel"):
     @classmethod
     def since(cls, latest: Latest, gain: int) -> Gainer:
         """From the board."""
-        fields: dict[str, Any] = msgspec.structs.asdict(Influencer.of(latest))
-        fields |= {"follower_count_before": latest.follower_count - gain, "follower_gain": gain}
-        return cls(**fields)
+        fields: tuple[Any, ...] = msgspec.structs.astuple(Influencer.of(latest))
+        fields += (latest.follower_count - gain, gain)
+        return cls(*fields)
 
 
 class Gainers(msgspec.Struct, rename="camel"):
