@@ -32,6 +32,8 @@ def tidemark(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["poll", "--api", "mockstagram"], "setting api"),
         (["serve", "--store", "mysql://x"], "setting store"),
         (["simulate", "--error-share", "2"], "share"),
+        (["backfill", "--interval", "0"], "whole number of seconds"),
+        (["backfill", "--days", "31"], "--raw-days 31"),
     ],
 )
 def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str) -> None:
@@ -42,7 +44,9 @@ def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["up", "schedule", "poll", "classify", "serve", "simulate", "status"])
+@pytest.mark.parametrize(
+    "command", ["up", "schedule", "poll", "classify", "serve", "simulate", "status", "backfill", "export"]
+)
 def test_help_teaches(command: str) -> None:
     done = tidemark(command, "--help")
     assert done.returncode == 0

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from tidemark import __version__
 from tidemark.config import Settings, load
 from tidemark.errors import CallerError, TidemarkError
-from tidemark.population import Population
+from tidemark.population import PK_MAX, Population
 from tidemark.process import FAILURE, USAGE, complain, run, run_until_stopped
 
 _WATCH: Final = ("influencers", "interval")
@@ -80,6 +80,18 @@ def _require_api(settings: Settings) -> None:
     if not settings.api:
         complain(CallerError("which API? Name it with --api http://host:port"))
         sys.exit(USAGE)
+
+
+def _told(work: Callable[[], None]) -> None:
+    """Do what has an end; an error is one line and the status that goes with it."""
+    try:
+        work()
+    except TidemarkError as error:
+        complain(error)
+        sys.exit(USAGE if isinstance(error, CallerError) else FAILURE)
+    except BrokenPipeError:  # whoever reads has had enough: `| head`
+        sys.stderr.close()
+        sys.exit(FAILURE)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -195,6 +207,71 @@ def status(settings: Settings, as_json: bool) -> None:
     from tidemark.status import show
 
     sys.exit(show(settings, as_json))
+
+
+@main.command("backfill")
+@_settings("influencers", "interval", *_KEEP, "data")
+@click.option(
+    "--days", type=float, default=30.0, show_default=True, help="How long the history is; it ends now."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed, the same walk."
+)
+def backfill_command(settings: Settings, days: float, seed: int) -> None:
+    """Make up a history, for demonstrations and benchmarks, in a store that has none.
+
+    A random walk like the stand-in's: about 100,000 followers, give or take 10,000 a call, never below 5,000.
+    Everything is there that the pipeline would have left: observations, names, closed hours and days, ranks,
+    averages, what gains are counted from, verdicts. Then start `tidemark up` or `serve` on the same --data or --store.
+
+    \b
+    tidemark backfill --influencers 1000000-1000999 --interval 600      4 million observations, seconds
+    tidemark backfill --influencers 1000000-1019999                     864 million, minutes, 2.6 GB
+
+    Nobody else may have the store open. Ctrl-C stops it, and leaves a history that ends earlier.
+    """
+    from tidemark.backfill.command import run as make
+
+    _told(lambda: make(settings, days, seed))
+
+
+@main.command("export")
+@_settings("store", "store_megabytes", "host", "port", "data")
+@click.option("--pk", type=click.IntRange(0, PK_MAX), help="One influencer; without it, everybody.")
+@click.option(
+    "--from", "from_", default="", help="From when on, RFC 3339 or Unix seconds. Default: all that is kept."
+)
+@click.option("--to", default="", help="Until when, exclusive. Default: now.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet"]),
+    help="Default: parquet for an --output that ends so, else csv.",
+)
+@click.option(
+    "--output",
+    "-o",
+    default="-",
+    show_default=True,
+    help="A file, or - for standard output; replaced when whole.",
+)
+def export_command(
+    settings: Settings, pk: int | None, from_: str, to: str, form: str | None, output: str
+) -> None:
+    """Write observations to CSV or Parquet: one influencer's or everybody's, all that are kept or those of some time.
+
+    The columns are pk, observed_at, follower_count, following_count and follower_ratio, the order is that of pk and
+    time, and no amount of rows takes more memory. An embedded store must not be open elsewhere: stop `up` or `serve`,
+    or ask `serve` itself for one influencer (`/v1/influencers/{pk}/series?step=raw&format=csv`, at --host and --port).
+    A ClickHouse server's store may be in use.
+
+    \b
+    tidemark export --pk 1000001 > one.csv
+    tidemark export --from 2026-01-01 --to 2026-01-02 -o day.parquet
+    """
+    from tidemark.export.command import run as write
+
+    _told(lambda: write(settings, pk, from_, to, form or "", output))
 
 
 @main.group()

@@ -24,3 +24,7 @@ class LogError(TidemarkError):
 
 class StoreError(TidemarkError):
     """The store's (ClickHouse): unreachable, full, locked or refusing a statement."""
+
+
+class StoreInUseError(StoreError):
+    """Another process has the folder of the embedded store open."""

@@ -21,6 +21,7 @@ from tidemark.population import Population
 from tidemark.serve import answers
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains
 from tidemark.serve.live import Limits, Live
 from tidemark.serve.live.watched import FIRST_PLACES, Watched
 from tidemark.serve.role import FILES, Server, listen, live_max
@@ -163,7 +164,7 @@ async def serving(store: Store, limits: Limits = SOON) -> AsyncIterator[Served]:
     board = Board(POPULATION)
     figures = Figures(board, Sink(store, board, POPULATION.first), 60_000)
     live = Live(board, figures, limits)
-    server = Server(create(Sources(board, store, figures), live))
+    server = Server(create(Sources(board, store, figures, Gains(board, store, 60)), live))
     with listen("127.0.0.1", 0) as listener:
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
         served = Served(board, live, figures, listener.getsockname()[1])

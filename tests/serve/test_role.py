@@ -15,6 +15,7 @@ from tidemark.config import load
 from tidemark.log.client import Log, connect
 from tidemark.messages import Batch, Turn, Verdicts, string_array
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains
 from tidemark.serve.live import Live
 from tidemark.serve.progress import Progress
 from tidemark.serve.role import _Work
@@ -56,8 +57,9 @@ class Replica:
         verdicts = VerdictSink(store, self.board, self.progress)
         figures = Figures(self.board, sink, 60_000, self.progress)
         self.sink = sink
+        gains = Gains(self.board, store, settings.interval)
         live = Live(self.board, figures)
-        self.work = _Work(settings, self.board, store, sink, verdicts, self.progress, figures, live)
+        self.work = _Work(settings, self.board, store, sink, verdicts, self.progress, figures, gains, live)
 
     async def observe(self, minute: int, followers: dict[int, int]) -> None:
         """Everybody has about 10,000 followers, but for some."""

@@ -15,6 +15,7 @@ from tidemark.messages import Batch, string_array
 from tidemark.population import Population
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains
 from tidemark.serve.role import restore
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
@@ -52,7 +53,8 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     board.publish(NOW_S * 1_000)
     board.names.reindex()
     store.insert_average(NOW_S, 9, float(FOLLOWERS.mean()))
-    app = create(Sources(board, store, Figures(board, sink, 60_000)))
+    gains = Gains(board, store, 60)
+    app = create(Sources(board, store, Figures(board, sink, 60_000), gains))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -95,6 +97,11 @@ async def test_latest_values_with_rank(client: httpx.AsyncClient) -> None:
         ("/v1/influencers/1000/series?from=10&to=10", 422, "Not a time range"),
         ("/v1/leaderboard?limit=1001", 422, "Bad request"),
         ("/v1/leaderboard?limit=0", 422, "Bad request"),
+        ("/v1/leaderboard/gains?window=7d", 422, "Bad request"),
+        ("/v1/leaderboard/gains?direction=sideways", 422, "Bad request"),
+        ("/v1/leaderboard/gains?offset=-1", 422, "Bad request"),
+        ("/v1/influencers/1009/changes", 404, "Not observed yet"),
+        ("/v1/influencers/1010/changes", 422, "Not a watched pk"),
         ("/v1/leaderboard?around=7", 422, "Not a watched pk"),
         ("/v1/leaderboard?around=1009", 404, "Not observed yet"),
         ("/v1/influencers?search=", 422, "Bad request"),

@@ -22,6 +22,7 @@ from tidemark.population import Population
 from tidemark.serve import verdicts as module
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains
 from tidemark.serve.progress import Progress
 from tidemark.serve.role import restore
 from tidemark.serve.routes import Sources
@@ -174,7 +175,9 @@ async def test_the_answers(served: Served, log: Log) -> None:
     served.board.publish(now_s * 1_000)
     sink = Sink(served.store, served.board, 1_000)
     figures = Figures(served.board, sink, 60_000, served.progress)
-    transport = httpx.ASGITransport(create(Sources(served.board, served.store, figures)))
+    transport = httpx.ASGITransport(
+        create(Sources(served.board, served.store, figures, Gains(served.board, served.store, 60)))
+    )
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
 
         async def places(query: str) -> tuple[int, list[tuple[int, int]]]:

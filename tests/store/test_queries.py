@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,11 @@ from tidemark.store.rollups import Rollups
 from .conftest import DAY_S, MONDAY_S, History
 from .test_clickhouse import everybody
 
+TAKEN_AT = int(time.time()) // 600 * 600
+"""Snapshots are kept for a day."""
+
 PARAMETERS = {
+    "taken_at": TAKEN_AT,
     "pk": 1,
     "since": MONDAY_S,
     "from": MONDAY_S,
@@ -27,6 +32,8 @@ PARAMETERS = {
     "reopened": [MONDAY_S],
     "first_pk": 0,
     "last_pk": 9,
+    "after_pk": 0,
+    "after": 0,
     "table": "observations",
 }
 
@@ -46,6 +53,7 @@ def test_every_question_runs_as_it_stands_in_an_empty_and_in_a_full_store(
     store.insert_average(MONDAY_S, 10, 5.5)
     store.insert_verdicts(np.array([1], np.uint32), np.array([MONDAY_S], np.uint32), np.array([True]))
     store.replace_influencers([everybody(10, 5)])
+    store.insert_snapshot(TAKEN_AT, np.arange(10, dtype=np.uint32), np.arange(10, dtype=np.uint32))
     work = Rollups(store, Population(0, 9))
     while work.run().hours_closed:
         pass

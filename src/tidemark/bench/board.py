@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemark.board import Board
+from tidemark.board.gains import Baseline, gainers
 from tidemark.board.table import record_batches
 from tidemark.messages import Batch
 from tidemark.population import Population
@@ -20,6 +21,8 @@ POPULATION: Final = Population(1_000_000, 1_999_999)
 CHANGED: Final = 17
 """Batches of 1,000 between two views: a million influencers a minute are 16,667 a second."""
 NOW_MS: Final = 1_700_000_000_000
+BASELINES: Final = 2
+"""An hour ago and a day ago."""
 ROUNDS: Final = 7
 """Repeats of what takes milliseconds; the best counts, because everything else only slows it down."""
 LOOKUPS: Final = 5_000
@@ -71,12 +74,13 @@ class _Feed:
 
 
 def _sizes(feed: _Feed) -> dict[str, float]:
-    """Bytes of a board with its view and search index, in use and at the peak."""
+    """Bytes of a board with its view, search index and the baselines of gains, in use and at the peak."""
     following = feed.second(1)
     tracemalloc.start()
     arrow_before = pa.total_allocated_bytes()
     try:
         board = feed.full_board()
+        baselines = [_baseline(board) for _ in range(BASELINES)]
         for batch in following:
             board.apply(batch)
         tracemalloc.reset_peak()
@@ -85,6 +89,7 @@ def _sizes(feed: _Feed) -> dict[str, float]:
     finally:
         tracemalloc.stop()
     arrow = pa.total_allocated_bytes() - arrow_before
+    del baselines
     return {"board_bytes": float(in_use + arrow), "board_peak_bytes": float(peak + arrow)}
 
 
@@ -99,6 +104,8 @@ def _times(feed: _Feed) -> dict[str, float]:
     view = board.publish(NOW_MS + 60_000)
     pks = np.random.default_rng(2).integers(POPULATION.first, POPULATION.last + 1, LOOKUPS).tolist()
     texts = [f"Influencer-{pk}" for pk in pks[:200]]
+    before = _hour_before(board)
+    first = gainers(view.values, before, "up", 0, 1_000)
     return {
         "apply_1000_us": min(apply_s) * 1e6,
         "apply_partial_us": min(partial_s) * 1e6,
@@ -106,10 +113,31 @@ def _times(feed: _Feed) -> dict[str, float]:
         "latest_us": _each(view.latest, pks) * 1e6,
         "leaderboard_100_us": _each(lambda offset: view.leaderboard(100, offset), range(0, 2_000, 10)) * 1e6,
         "search_us": _each(lambda text: view.search(text, 10), texts) * 1e6,
+        "gains_1000_ms": _best(lambda: gainers(view.values, before, "up", 0, 1_000)) * 1e3,
+        "gains_deep_1000_ms": _best(lambda: gainers(view.values, before, "down", 500_000, 1_000, False))
+        * 1e3,
+        "gains_page_us": _each(lambda offset: view.latest_of(first.indices[offset : offset + 20]), range(900))
+        * 1e6,
+        "baseline_ms": _best(lambda: _baseline(board)) * 1e3,
         "coverage_ms": _seconds(lambda: view.coverage(NOW_MS, 60_000)) * 1e3,
         "freshness_ms": _seconds(lambda: view.freshness(NOW_MS)) * 1e3,
         "table_ms": _seconds(lambda: list(record_batches(view))) * 1e3,
     }
+
+
+def _baseline(board: Board) -> Baseline:
+    """Everybody as they are, in the order of their pks, as the store gives a snapshot."""
+    pk = np.arange(POPULATION.first, POPULATION.last + 1, dtype=np.uint32)
+    return Baseline.of(POPULATION, NOW_MS // 1_000, pk, board.view.values.follower_count.copy())
+
+
+def _hour_before(board: Board) -> Baseline:
+    """Everybody with some more or fewer followers than now, and a few of whom nothing is known."""
+    random = np.random.default_rng(3)
+    now = board.view.values.follower_count.astype(np.int64)
+    was = np.maximum(now + random.normal(0, 30_000, POPULATION.size), 0).astype(np.uint32)
+    rows = np.flatnonzero(random.random(POPULATION.size) < 0.999)
+    return Baseline.of(POPULATION, NOW_MS // 1_000, rows + POPULATION.first, was[rows])
 
 
 def _without_some(batch: Batch) -> Batch:
@@ -128,6 +156,11 @@ def _without_some(batch: Batch) -> Batch:
 def _each(work: Callable[[Any], object], arguments: Sequence[Any]) -> float:
     """Seconds of one call, over all arguments."""
     return _seconds(lambda: [work(argument) for argument in arguments]) / len(arguments)
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the quickest of some calls."""
+    return min(_seconds(work) for _ in range(ROUNDS))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -4,6 +4,7 @@ latest   the columns that batches are applied to, newer observation wins.
 names    the usernames, in Arrow blocks of one shard each.
 search   who is meant by the beginning of a username or of a pk?
 ranking  immutable sorted keys: rank, leaderboard, place.
+gains    who won or lost the most followers since a moment?
 view     the board as it stood at one moment, which readers ask.
 table    a view as Arrow record batches, for the store.
 board    puts them together; its `apply` and `publish` may run in two threads.

@@ -112,10 +112,13 @@ class Ranking:
         listed = self.keys if among is None else among.keys
         stop = max(len(listed) - offset, 0)
         keys = listed[max(stop - limit, 0) : stop][::-1]
-        counts = keys >> INDEX_BITS
-        more = len(self.keys) - np.searchsorted(self.keys, (counts + 1) << INDEX_BITS)
-        fewer = np.searchsorted(self.keys, counts << INDEX_BITS)
-        return Places(INDEX_MASK - (keys & INDEX_MASK), counts, 1 + more, fewer)
+        return self.places_of(INDEX_MASK - (keys & INDEX_MASK), keys >> INDEX_BITS)
+
+    def places_of(self, indices: npt.NDArray[np.int64], follower_count: npt.NDArray[np.int64]) -> Places:
+        """Where influencers (n,) with so many followers (n,) stand, in the order given."""
+        more = len(self.keys) - np.searchsorted(self.keys, (follower_count + 1) << INDEX_BITS)
+        fewer = np.searchsorted(self.keys, follower_count << INDEX_BITS)
+        return Places(indices, follower_count, 1 + more, fewer)
 
     def ranks_of_all(self, size: int) -> npt.NDArray[np.uint32]:
         """The rank of every index from 0 to `size` - 1, as (size,); 0 for who is not ranked."""

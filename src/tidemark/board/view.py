@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from tidemark.board.latest import UNKNOWN, Values
 from tidemark.board.names import Names
@@ -112,6 +113,11 @@ class View:
         Of those `listed`; their ranks are those among everybody all the same.
         """
         return self._entries(self.ranking.places(offset, limit, self.listed(suspicious)))
+
+    def latest_of(self, indices: npt.NDArray[np.int64]) -> list[Latest]:
+        """The influencers at these indices (n,), in the order given; all of them observed."""
+        followers = self.values.follower_count[indices].astype(np.int64)
+        return self._entries(self.ranking.places_of(indices, followers))
 
     def around(self, pk: int, limit: int, suspicious: bool | None = None) -> list[Latest] | None:
         """`limit` places of the leaderboard with `pk`, or where it would be, in the middle, moved inwards at its ends.

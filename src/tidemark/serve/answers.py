@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemark.board import Latest
+from tidemark.store.changes import Before
 from tidemark.store.series import AverageSeries, Series
 
 _encode = msgspec.json.Encoder().encode
@@ -70,6 +71,76 @@ class Listing(msgspec.Struct, rename="camel"):
     total: int
     """How many there are in all: on a leaderboard, everybody observed, or those of them that are listed."""
     items: list[Influencer]
+
+
+class Gainer(Influencer, rename="camel"):
+    """One influencer as last observed, and what it had at the beginning of the window."""
+
+    follower_count_before: int
+    follower_gain: int
+    """Followers won since then; negative: lost."""
+
+    @classmethod
+    def since(cls, latest: Latest, gain: int) -> Gainer:
+        """From the board."""
+        fields: tuple[Any, ...] = msgspec.structs.astuple(Influencer.of(latest))
+        fields += (latest.follower_count - gain, gain)
+        return cls(*fields)
+
+
+class Gainers(msgspec.Struct, rename="camel"):
+    """Some influencers by how many followers they won or lost, of one moment."""
+
+    window: str
+    """1h or 24h."""
+    direction: str
+    """up: the biggest gain first; down: the biggest loss."""
+    since: str | None
+    """When everybody's followers were written down from which the gains are counted: the ten minutes nearest to
+    the beginning of the window. null while there is nothing from so long ago."""
+    as_of: str
+    """The moment of the latest values."""
+    total: int
+    """How many have both a value at `since` and a latest one, or those of them that are listed."""
+    items: list[Gainer]
+
+
+class Change(msgspec.Struct, rename="camel"):
+    """By how much an influencer changed over one window. All null where there is nothing to compare with."""
+
+    window: str
+    """1h, 24h or 7d."""
+    since: str | None
+    """When the observation was that is compared with: the last one at or before the beginning of the window."""
+    follower_count: int | None
+    following_count: int | None
+    follower_ratio: float | None
+    """null too when nobody was followed at one of the two moments."""
+
+    @classmethod
+    def of(cls, window: str, latest: Latest, before: Before | None) -> Change:
+        """From the board and the store."""
+        if before is None:
+            return cls(window, None, None, None, None)
+        ratio = None
+        if latest.follower_ratio is not None and before.following_count:
+            ratio = latest.follower_ratio - before.follower_count / before.following_count
+        return cls(
+            window,
+            rfc3339(before.observed_at),
+            latest.follower_count - before.follower_count,
+            latest.following_count - before.following_count,
+            ratio,
+        )
+
+
+class Changes(msgspec.Struct, rename="camel"):
+    """By how much an influencer changed, the latest observation compared with earlier ones."""
+
+    pk: int
+    as_of: str
+    """When the latest observation was: the windows end there."""
+    changes: list[Change]
 
 
 class Points(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -235,7 +306,15 @@ def schemas() -> tuple[dict[type, dict[str, Any]], dict[str, Any]]:
     return dict(zip(ANSWERS, references, strict=True)), components
 
 
-ANSWERS: Final[tuple[type[msgspec.Struct], ...]] = (Influencer, Listing, Points, AveragePoints, Stats)
+ANSWERS: Final[tuple[type[msgspec.Struct], ...]] = (
+    Influencer,
+    Listing,
+    Gainers,
+    Changes,
+    Points,
+    AveragePoints,
+    Stats,
+)
 
 
 def _nulls(values: npt.NDArray[np.float64]) -> list[float | None]:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tidemark import __version__
-from tidemark.serve import answers, problems
+from tidemark.serve import answers, dashboard, problems
 from tidemark.serve.live import Handover, Live
 from tidemark.serve.routes import Sources, router
 
@@ -28,6 +28,7 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
     live = Live(sources.board, sources.figures) if live is None else live
     app.add_middleware(Handover, live=live)
     app.include_router(router(sources))
+    app.include_router(dashboard.router(dashboard.Dashboard.load()))
 
     @app.get("/healthz", response_class=Response)
     async def healthz() -> Response:

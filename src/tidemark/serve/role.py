@@ -2,7 +2,7 @@
 
     log --> sinks --> store
                \\--> board --> view --> HTTP API
-                                |--> influencers, averages (once a minute)
+                                |--> influencers, averages (once a minute), snapshots (every ten)
                                 '--> turns of those whose followers jumped
 
 The event loop takes batches and answers readers; everything that takes longer than a millisecond - inserts,
@@ -36,6 +36,7 @@ from tidemark.messages import Turn
 from tidemark.process import raise_file_limit, spawn, wait
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains
 from tidemark.serve.live import Connection, Limits, Live
 from tidemark.serve.progress import Progress
 from tidemark.serve.routes import Sources
@@ -76,13 +77,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         progress = Progress(settings.classify_interval)
         verdicts = VerdictSink(store, board, progress)
         figures = Figures(board, sink, round(settings.interval * 1_000), progress)
+        gains = Gains(board, store, settings.interval)
+        await asyncio.to_thread(gains.refresh)
         live = Live(board, figures, Limits(streams_max))
-        server = Server(create(Sources(board, store, figures), live))
+        server = Server(create(Sources(board, store, figures, gains), live))
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"ready http://{shown}:{port}", flush=True)
-        await _Work(settings, board, store, sink, verdicts, progress, figures, live).run(stop)
+        await _Work(settings, board, store, sink, verdicts, progress, figures, gains, live).run(stop)
         await live.close()
         server.should_exit = True
         await http
@@ -200,6 +203,7 @@ class _Work:
         verdicts: VerdictSink,
         progress: Progress,
         figures: Figures,
+        gains: Gains,
         live: Live,
     ) -> None:
         self._settings = settings
@@ -213,6 +217,7 @@ class _Work:
         self._store = store
         self._sink = sink
         self._figures = figures
+        self._gains = gains
         self._live = live
         self._rollups = Rollups(store, board.population)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -224,6 +229,8 @@ class _Work:
         spawn(self._tasks, self._every(REINDEX_SECONDS, self._reindex, ended), "indexing names")
         spawn(self._tasks, self._every(MINUTE_S, self._write_down, ended), "the minute's work")
         spawn(self._tasks, self._every(MINUTE_S, self._roll_up, ended), "rollups")
+        spawn(self._tasks, self._every(MINUTE_S, self._keep_snapshot, ended), "snapshots")
+        spawn(self._tasks, self._every(MINUTE_S, self._refresh_gains, ended), "baselines of gains")
         try:
             async with asyncio.TaskGroup() as sinks:
                 sinks.create_task(self._sink.run(self._consume, stop))
@@ -305,3 +312,9 @@ class _Work:
             logger.info(
                 "rolled up", hours=len(done.hours_closed), days=len(done.days_closed), late=done.marks_cleared
             )
+
+    async def _keep_snapshot(self) -> None:
+        await asyncio.to_thread(self._gains.keep)
+
+    async def _refresh_gains(self) -> None:
+        await asyncio.to_thread(self._gains.refresh)

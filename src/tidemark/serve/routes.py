@@ -1,7 +1,7 @@
 """What can be asked over HTTP? Every route under /v1.
 
-Latest values, rank and average come from the board's view, without a thread or a query; only series ask
-the store, in a thread.
+Latest values, rank and average come from the board's view, without a thread or a query; only series
+and changes ask the store, in a thread.
 """
 
 from __future__ import annotations
@@ -13,16 +13,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from tidemark.board import Board, Latest
+from tidemark.board.gains import Direction
 from tidemark.population import Population
 from tidemark.serve import answers
-from tidemark.serve.answers import AveragePoints, Influencer, Listing, Points
+from tidemark.serve.answers import (
+    AveragePoints,
+    Change,
+    Changes,
+    Gainer,
+    Gainers,
+    Influencer,
+    Listing,
+    Points,
+)
+from tidemark.serve.compression import compressed
 from tidemark.serve.figures import Figures
+from tidemark.serve.gains import Gains, GainWindow
 from tidemark.serve.live import LiveResponse
 from tidemark.serve.problems import Problem
+from tidemark.store import changes as since
 from tidemark.store.clickhouse import Store
 
 LIMIT_MAX: Final = 1_000
@@ -41,6 +54,11 @@ Step = Annotated[
     Query(description="auto: the finest that gives at most about 2,000 points."),
 ]
 Format = Annotated[Literal["json", "csv"], Query(description="The form of the answer.")]
+Offset = Annotated[int, Query(ge=0, le=2**28, description="How many places to leave out.")]
+Suspicious = Annotated[
+    Literal["exclude", "only"] | None,
+    Query(description="Leave out who is known to be suspicious, or everybody else; ranks stay as they are."),
+]
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many at most.")]
 
 
@@ -51,6 +69,7 @@ class Sources:
     board: Board
     store: Store
     figures: Figures
+    gains: Gains
 
 
 def router(sources: Sources) -> APIRouter:
@@ -76,7 +95,12 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get("/influencers/{pk}/series", responses=answer(Points, "text/csv"), response_class=Response)
     async def series(
-        pk: Pk, from_: From = None, to: To = None, step: Step = "auto", format: Format = "json"
+        request: Request,
+        pk: Pk,
+        from_: From = None,
+        to: To = None,
+        step: Step = "auto",
+        format: Format = "json",
     ) -> Response:
         """Followers, followings and their ratio over time, in columns ready for a chart."""
         number = _pk(pk, population)
@@ -84,7 +108,23 @@ def router(sources: Sources) -> APIRouter:
         found = await asyncio.to_thread(store.series, number, from_s, to_s, step)
         if not len(found):
             _observed(board.view.latest(number), number)
-        return _table(Points.of(number, found), format, f"influencer-{number}")
+        return await compressed(request, _table(Points.of(number, found), format, f"influencer-{number}"))
+
+    @routes.get("/influencers/{pk}/changes", responses=answer(Changes), response_class=Response)
+    async def changes(pk: Pk) -> Response:
+        """By how much one influencer changed over an hour, a day and a week, up to its latest observation.
+
+        Compared with is the last observation at or before the beginning of the window: at most 10 minutes before
+        it for an hour, 2 hours for a day, 12 hours for a week.
+        """
+        number = _pk(pk, population)
+        latest = _observed(board.view.latest(number), number)
+        earlier = await asyncio.to_thread(since.before, store, number, latest.observed_at)
+        found = [
+            Change.of(window.name, latest, before)
+            for window, before in zip(since.WINDOWS, earlier, strict=True)
+        ]
+        return _json(Changes(number, answers.rfc3339(latest.observed_at), found))
 
     @routes.get("/influencers", responses=answer(Listing), response_class=Response)
     async def search(
@@ -100,16 +140,11 @@ def router(sources: Sources) -> APIRouter:
     @routes.get("/leaderboard", responses=answer(Listing), response_class=Response)
     async def leaderboard(
         limit: Limit = 100,
-        offset: Annotated[int, Query(ge=0, le=2**28, description="How many places to leave out.")] = 0,
+        offset: Offset = 0,
         around: Annotated[
             str | None, Query(description="A pk that is to be in the middle, instead of `offset`.")
         ] = None,
-        suspicious: Annotated[
-            Literal["exclude", "only"] | None,
-            Query(
-                description="Leave out who is known to be suspicious, or everybody else; ranks stay as they are."
-            ),
-        ] = None,
+        suspicious: Suspicious = None,
     ) -> Response:
         """The influencers by followers, ties in the order of their pks, all of one moment.
 
@@ -126,6 +161,29 @@ def router(sources: Sources) -> APIRouter:
             items = view.around(_observed(view.latest(number), number).pk, limit, only) or []
         return _json(Listing(len(listed), [Influencer.of(latest) for latest in items]))
 
+    @routes.get("/leaderboard/gains", responses=answer(Gainers), response_class=Response)
+    async def gains(
+        window: Annotated[GainWindow, Query(description="Since when.")] = "24h",
+        direction: Annotated[Direction, Query(description="Gains, or losses first.")] = "up",
+        limit: Limit = 20,
+        offset: Offset = 0,
+        suspicious: Suspicious = None,
+    ) -> Response:
+        """Who won or lost the most followers, ties in the order of their pks, all of one moment."""
+        only = None if suspicious is None else suspicious == "only"
+        view, baseline, found = await sources.gains.page(window, direction, limit, offset, only)
+        items = zip(view.latest_of(found.indices), found.gains.tolist(), strict=True)
+        return _json(
+            Gainers(
+                window,
+                direction,
+                None if baseline is None else answers.rfc3339(baseline.taken_at),
+                answers.rfc3339(view.published_at_ms // 1_000),
+                found.total,
+                [Gainer.since(latest, gain) for latest, gain in items],
+            )
+        )
+
     @routes.get("/stats", responses=answer(answers.Stats), response_class=Response)
     async def stats() -> Response:
         """The average across all influencers, and how well they are watched."""
@@ -133,12 +191,16 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get("/stats/series", responses=answer(AveragePoints, "text/csv"), response_class=Response)
     async def stats_series(
-        from_: From = None, to: To = None, step: Step = "auto", format: Format = "json"
+        request: Request,
+        from_: From = None,
+        to: To = None,
+        step: Step = "auto",
+        format: Format = "json",
     ) -> Response:
         """The average across all influencers over time."""
         from_s, to_s = _range(from_, to)
         found = await asyncio.to_thread(store.average_series, from_s, to_s, step)
-        return _table(AveragePoints.of(found), format, "average")
+        return await compressed(request, _table(AveragePoints.of(found), format, "average"))
 
     live: dict[int | str, dict[str, Any]] = {
         200: {"description": "Events, until the client closes", "content": {"text/event-stream": {}}},

@@ -48,6 +48,8 @@ MEMORY_BYTES: Final = 900 * 2**20
 READERS: Final = 2
 READER_WAIT_S: Final = 30
 """A reader that gets no handle within this time gets an error: the store is far behind."""
+SNAPSHOTS_MAX: Final = 100
+"""Of one insert: each is a partition, and ClickHouse refuses more by default."""
 DAY_S: Final = 86_400
 
 
@@ -199,14 +201,25 @@ class Store:
 
     def insert_average(self, at_s: int, influencers: int, average_follower_count: float) -> None:
         """Insert the average over all influencers at a moment (Unix seconds)."""
-        row = pa.table(
+        self.insert_averages(np.array([at_s]), np.array([influencers]), np.array([average_follower_count]))
+
+    def insert_averages(
+        self,
+        at: npt.NDArray[Any],
+        influencers: npt.NDArray[Any],
+        average_follower_count: npt.NDArray[np.float64],
+    ) -> None:
+        """Insert averages (n,) over all influencers, each of a moment in Unix seconds."""
+        if not len(at):
+            return
+        rows = pa.table(
             {
-                "at": np.array([at_s], np.uint32),
-                "influencers": np.array([influencers], np.uint32),
-                "average_follower_count": np.array([average_follower_count]),
+                "at": at.astype(np.uint32),
+                "influencers": influencers.astype(np.uint32),
+                "average_follower_count": average_follower_count,
             }
         )
-        self._writer.insert("averages", row.column_names, _stream(row.to_batches()), "ArrowStream")
+        self._writer.insert("averages", rows.column_names, _stream(rows.to_batches()), "ArrowStream")
 
     def insert_verdicts(self, pk: UInt32s, checked_at: UInt32s, suspicious: npt.NDArray[np.bool_]) -> None:
         """Insert verdicts (n,), times in Unix seconds. On the disk when this returns.
@@ -221,6 +234,24 @@ class Store:
             "suspicious": ("Bool", suspicious.astype(np.uint8)),
         }
         self._writer.insert("verdicts", list(rows), [encode_block(rows)], "Native")
+
+    def insert_snapshot(self, taken_at: int, pk: UInt32s, follower_count: UInt32s) -> None:
+        """Insert everybody's followers (n,) at a moment (Unix seconds). On the disk when this returns.
+
+        Inserting the same again changes nothing. It does not keep the sink from inserting meanwhile.
+        """
+        self.insert_snapshots(np.full(len(pk), taken_at, np.uint32), pk, follower_count)
+
+    def insert_snapshots(self, taken_at: UInt32s, pk: UInt32s, follower_count: UInt32s) -> None:
+        """Insert rows (n,) of several snapshots, SNAPSHOTS_MAX at most, likewise."""
+        if not len(pk):
+            return
+        rows: Columns = {
+            "taken_at": ("DateTime('UTC')", taken_at),
+            "pk": ("UInt32", pk),
+            "follower_count": ("UInt32", follower_count),
+        }
+        self._maintenance.insert("follower_snapshots", list(rows), [encode_block(rows)], "Native")
 
     def replace_influencers(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Put these rows, with the columns of `influencers`, in the place of all that are there, at one moment.
@@ -347,6 +378,16 @@ class Store:
     def load_usernames(self, since_s: int) -> pa.Table:
         """The latest names that were first seen since a moment, inclusive, by pk; columns pk and username."""
         return self.query("usernames_since", {"since": since_s})
+
+    def snapshot_times(self) -> list[int]:
+        """When the snapshots of everybody's followers were taken, in Unix seconds, ascending."""
+        times: list[int] = self.query("snapshot_times")["taken_at"].to_pylist()
+        return times
+
+    def load_snapshot(self, taken_at: int) -> tuple[UInt32s, UInt32s]:
+        """One snapshot: pks and follower counts, arrays (n,) in any order; empty where there is none."""
+        found = self.query("snapshot", {"taken_at": taken_at})
+        return found["pk"].to_numpy(), found["follower_count"].to_numpy()
 
     def series(
         self, pk: int, from_s: int, to_s: int, step: str = "auto", limit: int = LIMIT_POINTS

@@ -100,6 +100,11 @@ class Handle:
             client.command(f"CREATE DATABASE IF NOT EXISTS {database} ENGINE = Atomic")
             client.database = database
 
+    def enter_database(self, database: str) -> None:
+        """Stay in a database that is there already; what is asked of one that is not fails."""
+        with self._calling() as client:
+            client.database = database
+
     def command(self, statement: str, parameters: Parameters | None = None) -> Any:
         """Run a statement; returns the single value of one that has a value."""
         with self._calling() as client:

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from tidemark.errors import StoreError
+from tidemark.errors import StoreError, StoreInUseError
 
 LOCK_FILE: Final = "tidemark.lock"
 FREE_MIN_BYTES: Final = 64 * 2**20
@@ -47,7 +47,7 @@ class FolderLock:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise StoreError(_cannot_use(folder, error)) from error
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise StoreError(
+            raise StoreInUseError(
                 f"the store in {folder} is in use by process {holder}, and one process at a time may open it:"
                 " stop that process or choose another --data or --store"
             ) from error

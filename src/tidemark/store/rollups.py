@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+from tidemark.errors import StoreError
 from tidemark.population import PK_MAX, Population
 from tidemark.store.clickhouse import Store
 from tidemark.store.periods import DAY_S, HOUR_S, Mark
@@ -87,6 +88,27 @@ class Rollups:
             # Only now: a mark stands until its hour and its day hold what it was about.
             self._store.clear_marks(marks)
             return Run(tuple(hours), tuple(days), len(marks))
+
+    def close(self, until_s: int) -> None:
+        """Close every hour before `until_s`, a full hour in Unix seconds, and the days that are over then. Blocks.
+
+        For history that came whole and in order: a day at a time is read once, 0.03 us an observation.
+        Nothing may be inserted before `until_s` meanwhile; that raises StoreError.
+        """
+        with self._running:
+            store = self._store
+            if not store.periods.begin_close(until_s):
+                raise StoreError("these hours are being written to: close them when that is done")
+            from_s = self._next_hour()
+            while from_s < until_s:
+                to_s = min(from_s // DAY_S * DAY_S + DAY_S, until_s)
+                for first_pk, last_pk in self._ranges:
+                    parameters = {"from": from_s, "to": to_s, "first_pk": first_pk, "last_pk": last_pk}
+                    store.execute("close_hours", parameters | {"closed_at": store.next_version()})
+                store.set_closed("1h", to_s)
+                from_s = to_s
+            while self._close_days():
+                pass
 
     def _close_hours(self) -> list[int]:
         store = self._store

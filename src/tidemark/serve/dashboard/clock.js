@@ -1,0 +1,17 @@
+// What time is it for the server? A reader's clock may be wrong by minutes, and "2 minutes ago" must not be.
+
+const NOTICEABLE_MS = 3_000; // the Date header counts whole seconds, and an answer takes a while
+let offsetMs = 0;
+
+/** Take note of an answer's Date header. */
+export function heard(response) {
+  const told = Date.parse(response.headers.get("Date") ?? "");
+  if (Number.isNaN(told)) return;
+  const difference = told + 500 - Date.now();
+  offsetMs = Math.abs(difference) > NOTICEABLE_MS ? difference : 0;
+}
+
+/** Unix milliseconds by the server's clock. */
+export function now() {
+  return Date.now() + offsetMs;
+}

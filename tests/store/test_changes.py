@@ -1,0 +1,57 @@
+"""What an influencer had some time ago, from raw rows and, where they are gone, from rollups."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from tidemark.population import Population
+from tidemark.store.changes import WINDOWS, Before, before
+from tidemark.store.clickhouse import Store
+from tidemark.store.retention import FOREVER, Retention
+from tidemark.store.rollups import Rollups
+
+from .conftest import DAY_S, MONDAY_S, Open
+
+AT_S = MONDAY_S + 8 * DAY_S + 100
+
+
+def insert(store: Store, pk: int, *rows: tuple[int, int, int]) -> None:
+    at, followers, followings = (np.array(column, np.uint32) for column in zip(*rows, strict=True))
+    store.insert_observations(np.full(len(at), pk, np.uint32), at, followers, followings)
+
+
+def test_the_last_observation_before_the_window_and_none_that_is_too_old(store: Store) -> None:
+    hour, day, week = (AT_S - window.seconds for window in WINDOWS)
+    insert(
+        store,
+        7,
+        (AT_S, 1, 1),
+        (hour + 1, 2, 2),
+        (hour, 3, 3),
+        (hour - 1, 4, 4),
+        (day - 7_200, 5, 0),
+        (week - 43_201, 6, 6),
+    )
+    insert(store, 8, (hour, 9, 9), (day, 9, 9), (week, 9, 9))
+    assert before(store, 7, AT_S) == [Before(hour, 3, 3), Before(day - 7_200, 5, 0), None]
+    assert before(store, 9, AT_S) == [None, None, None]
+    assert before(store, 7, 30) == [None, None, None]
+
+
+def test_a_week_ago_is_told_by_the_rollups_when_the_raw_rows_are_gone(open_store: Open) -> None:
+    now_s = int(time.time())
+    week_s = now_s - 7 * DAY_S
+    hour_s = week_s // 3_600 * 3_600
+    store = open_store()
+    insert(store, 7, *((hour_s - 3_600 * back + 60, 100 + back, back) for back in (3, 2, 1)))
+    insert(store, 7, (hour_s + 3_599, 1, 1), (now_s - 600, 1, 1))
+    while Rollups(store, Population(0, 9)).run().hours_closed:
+        pass
+    expected = before(store, 7, now_s)
+    assert expected[2] == Before(hour_s - 3_600 + 60, 101, 1)
+    store = open_store(Retention(3, FOREVER, FOREVER))
+    store._maintenance.command("OPTIMIZE TABLE observations FINAL")
+    assert store.row_count() == 1
+    assert before(store, 7, now_s) == expected
