@@ -85,10 +85,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"ready http://{shown}:{port}", flush=True)
-        await _Work(settings, board, store, sink, verdicts, progress, figures, gains, live).run(stop)
-        await live.close()
-        server.should_exit = True
-        await http
+        try:
+            await _Work(settings, board, store, sink, verdicts, progress, figures, gains, live).run(stop)
+        finally:  # after a failure too: uvloop does not close while a server listens
+            await live.close()
+            server.should_exit = True
+            await http
 
 
 def live_max(wanted: int, files: int) -> int:
