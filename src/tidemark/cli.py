@@ -6,6 +6,7 @@ Roles are imported when they are started, so that `--help` is quick and a poller
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -319,6 +320,36 @@ def bench_classify(seconds: float, rounds: int, kind: str, as_json: bool) -> Non
         return measure(seconds) | ({"impact": measure_impact(seconds, rounds, kind)} if rounds else {})
 
     _measured("classify", as_json, both)
+
+
+@bench.command("scale")
+@_option("seconds", 30.0, "Seconds of each run, after a warm-up.")
+@_option("rounds", 3, "Runs of each number of pollers.")
+@click.option(
+    "--pollers", default="1,2,4,8", show_default=True, help="How many poller hosts; as many API hosts."
+)
+@_option("pipeline", 1, "Requests in flight on one connection to the API.")
+@_option("seed", 1, "Of the order of the runs.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the plot into this file.")
+@_as_json
+def bench_scale(
+    seconds: float, rounds: int, pollers: str, pipeline: int, seed: int, svg: Path | None, as_json: bool
+) -> None:
+    """1, 2, 4 and 8 machines: hosts in network namespaces, a NATS cluster of three, two replicas. Needs root."""
+    from tidemark.bench import scale
+    from tidemark.bench.plot import draw
+
+    try:
+        report = scale.measure(seconds, rounds, scale.parse_sizes(pollers), pipeline, seed, _progress)
+    except TidemarkError as error:
+        complain(error)
+        sys.exit(USAGE if isinstance(error, CallerError) else FAILURE)
+    if svg:
+        svg.write_text(draw(report))
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        scale.show(report)
 
 
 @bench.command("board")
