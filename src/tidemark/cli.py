@@ -352,6 +352,25 @@ def bench_scale(
         scale.show(report)
 
 
+@bench.command("log")
+@_option("seconds", 5.0, "Seconds of each run.")
+@_as_json
+def bench_log(seconds: float, as_json: bool) -> None:
+    """Batches that a NATS cluster of three takes, each on the disk before it is acknowledged. Needs root."""
+    from tidemark.bench.log import measure
+
+    _measured("log", as_json, lambda: measure(seconds))
+
+
+@bench.command("model")
+@_as_json
+def bench_model(as_json: bool) -> None:
+    """What 1M, 10M and 100M influencers need of each resource, from measured coefficients. Measures nothing."""
+    from tidemark.bench.model import Coefficients, markdown, table
+
+    click.echo(json.dumps(table(Coefficients())) if as_json else markdown(Coefficients()), nl=as_json)
+
+
 @bench.command("board")
 @_as_json
 def bench_board(as_json: bool) -> None:

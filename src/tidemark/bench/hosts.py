@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,11 @@ class Host:
     switch: str
     """The namespace of the switch; the port there has the name of the host."""
 
+    @property
+    def computer(self) -> str:
+        """The address of the computer itself, as the hosts see it."""
+        return f"{self.address.rpartition('.')[0]}.{OURS}"
+
     def start(
         self, command: Sequence[str], variables: Mapping[str, str], output: IO[str]
     ) -> subprocess.Popen[str]:
@@ -73,11 +78,21 @@ class Host:
 
     def unplug(self) -> None:
         """Pull the cable: nothing comes in or goes out, and nobody is told."""
-        _ip("-n", self.switch, "link", "set", self.name, "down")
+        _ip("-n", self.switch, "link", "set", "dev", self.name, "down")
 
     def plug(self) -> None:
         """Put the cable back."""
-        _ip("-n", self.switch, "link", "set", self.name, "up")
+        _ip("-n", self.switch, "link", "set", "dev", self.name, "up")
+
+
+def traffic(made: Iterable[Host]) -> dict[str, tuple[int, int]]:
+    """Bytes that went out of each host and came into it so far, whole frames, by its name."""
+    found: dict[str, tuple[int, int]] = {}
+    for switch in {host.switch for host in made}:
+        for port in json.loads(_ip("-n", switch, "-statistics", "-json", "link", "show")):
+            count = port["stats64"]
+            found[port["ifname"]] = (count["rx"]["bytes"], count["tx"]["bytes"])
+    return found
 
 
 @contextmanager
@@ -149,6 +164,7 @@ def _build(prefix: str, names: Sequence[str]) -> dict[str, Host]:
             switch,
             "link",
             "add",
+            "name",
             host.name,
             "type",
             "veth",
@@ -158,12 +174,12 @@ def _build(prefix: str, names: Sequence[str]) -> dict[str, Host]:
             "netns",
             host.namespace,
         )
-        _ip("-n", switch, "link", "set", host.name, "master", "bridge", "up")
+        _ip("-n", switch, "link", "set", "dev", host.name, "master", "bridge", "up")
         _ip("-n", host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
         for interface in ("lo", "eth0"):
             _ip("-n", host.namespace, "link", "set", interface, "up")
     ours = f"td{os.getpid()}"
-    _ip("link", "add", ours, "type", "veth", "peer", "name", "ours", "netns", switch)
+    _ip("link", "add", "name", ours, "type", "veth", "peer", "name", "ours", "netns", switch)
     _ip("-n", switch, "link", "set", "ours", "master", "bridge", "up")
     _ip("address", "add", f"{net}.{OURS}/24", "dev", ours)
     _ip("link", "set", ours, "up")

@@ -162,7 +162,10 @@ class Spread:
 
     def read(self, host: str, path: str) -> bytes:
         """The body of a GET from the replica on a host."""
-        url = f"http://{self.hosts[host].address}:{HTTP_PORT}{path}"
+        return self.read_url(f"http://{self.hosts[host].address}:{HTTP_PORT}{path}")
+
+    def read_url(self, url: str) -> bytes:
+        """The body of a GET."""
         with _direct.open(url, timeout=CALL_SECONDS) as answer:
             body: bytes = answer.read()
             return body
