@@ -328,7 +328,7 @@ def bench_classify(seconds: float, rounds: int, kind: str, as_json: bool) -> Non
 @click.option(
     "--pollers", default="1,2,4,8", show_default=True, help="How many poller hosts; as many API hosts."
 )
-@_option("pipeline", 1, "Requests in flight on one connection to the API.")
+@_option("pipeline", 8, "Requests in flight on one connection to the API.")
 @_option("seed", 1, "Of the order of the runs.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw the plot into this file.")
 @_as_json
