@@ -331,9 +331,17 @@ def bench_classify(seconds: float, rounds: int, kind: str, as_json: bool) -> Non
 @_option("pipeline", 8, "Requests in flight on one connection to the API.")
 @_option("seed", 1, "Of the order of the runs.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw the plot into this file.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table into this file.")
 @_as_json
 def bench_scale(
-    seconds: float, rounds: int, pollers: str, pipeline: int, seed: int, svg: Path | None, as_json: bool
+    seconds: float,
+    rounds: int,
+    pollers: str,
+    pipeline: int,
+    seed: int,
+    svg: Path | None,
+    markdown: Path | None,
+    as_json: bool,
 ) -> None:
     """1, 2, 4 and 8 machines: hosts in network namespaces, a NATS cluster of three, two replicas. Needs root."""
     from tidemark.bench import scale
@@ -346,6 +354,8 @@ def bench_scale(
         sys.exit(USAGE if isinstance(error, CallerError) else FAILURE)
     if svg:
         svg.write_text(draw(report))
+    if markdown:
+        markdown.write_text(scale.markdown(report))
     if as_json:
         click.echo(json.dumps(report))
     else:

@@ -42,6 +42,7 @@ def report(sizes: tuple[int, ...] = (1, 2, 4)) -> dict[str, Any]:
         "seconds": 10.0,
         "rounds": 2,
         "cores": 2,
+        "pipeline": 8,
         "apiLimitPerSecond": 4_000,
         "runs": runs,
         "usl": None if law is None else scale._told(law),
@@ -65,6 +66,9 @@ def test_the_table_shows_which_runs_the_computer_limited(capsys: pytest.CaptureF
     assert said.count("(the limit)") == 1
     assert "15,960" in said
     assert "contention" in said
+    written = scale.markdown(report())
+    assert "| 4 | 16,000 | 15,960 | 0.998 (0.998-0.998) | 40.0 |" in written
+    assert {line.count("|") for line in written.splitlines() if line.startswith("|")} == {14}
 
 
 @pytest.mark.parametrize("text", ["", "two", "0", "1,1", "1,65"])

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import nats
 import numpy as np
 import pytest
+from nats.js.errors import APIError
 
 from tests.log.server import PATIENCE_S, NatsServer
 from tidemark.config import load
@@ -93,6 +94,18 @@ async def test_a_tick_that_is_published_again_is_dropped(log: Log) -> None:
     assert await consumer.next(1, WAIT_S) == []
     await log.publish_tick(tick(due_ms=2))
     assert len(await some(consumer, 1)) == 1
+
+
+async def test_a_tick_that_another_is_just_publishing_is_published(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*arguments: object, **options: object) -> None:
+        raise APIError(code=409, err_code=10158, description="duplicate message id is in process")
+
+    monkeypatch.setattr(log._jetstream, "publish", busy)
+    await log.publish_tick(tick())
+    with pytest.raises(LogError, match="in process"):
+        await log.publish_batch(0, batch())  # only when it is on the disk
 
 
 async def test_a_tick_that_nobody_took_is_replaced(log: Log) -> None:

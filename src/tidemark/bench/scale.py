@@ -15,7 +15,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ SAMPLE_SECONDS: Final = 0.5
 DRAIN_SECONDS_MAX: Final = 60.0
 BUSY_SHARE: Final = 0.95
 """A run in which the processors were busier was limited by them."""
+TABLE_CHARACTERS: Final = 180
 READABLE: Final = "tidemark_readable_seconds"
 OURS: Final = ("schedule", "poll", "nats", "serve")
 """The roles that are Tidemark; the stand-in is the API."""
@@ -221,45 +222,83 @@ def _agree(fleet: Spread) -> bool:
     return one["lagBatches"] == other["lagBatches"] == 0 and all(one[name] == other[name] for name in same)
 
 
-def show(report: Mapping[str, Any]) -> None:
-    """Print a row for each number of pollers, medians over the rounds, and the law."""
-    table = Table(
-        title=f"scale: {report['rounds']} rounds of {report['seconds']:.0f} s on {report['cores']} cores",
-        title_justify="left",
-    )
-    for name in ("pollers", "limit/s", "stored/s", "of limit", "CPU us", "poll", "nats", "serve", "schedule"):
-        table.add_column(name, justify="right")
-    for name in ("(API)", "freshness p99", "readable p99", "host busy"):
-        table.add_column(name, justify="right")
+HEADINGS: Final = (
+    "pollers",
+    "limit/s",
+    "stored/s",
+    "of the limit",
+    "CPU us",
+    "poll",
+    "nats",
+    "serve",
+    "schedule",
+    "(API)",
+    "freshness p99",
+    "readable p99",
+    "host busy",
+)
+"""CPU us: microseconds of CPU for an observation, of Tidemark in all and of each role; medians over the rounds."""
+
+
+def rows(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row under HEADINGS for each number of pollers."""
     for pollers in sorted({run["pollers"] for run in report["runs"]}):
         runs = [run for run in report["runs"] if run["pollers"] == pollers]
-
-        def middle(value: Callable[[Mapping[str, Any]], float], runs: Any = runs) -> float:
-            return statistics.median(value(run) for run in runs)
-
-        def role(name: str, middle: Any = middle) -> str:
-            return f"{middle(lambda one: one['cpuMicrosecondsPerObservationByRole'].get(name, 0.0)):.1f}"
-
+        roles = [run["cpuMicrosecondsPerObservationByRole"] for run in runs]
         ratios = [run["ratioToLimit"] for run in runs]
         busy = max(run["hostCpuShare"] for run in runs)
-        table.add_row(
+        yield (
             str(pollers),
             f"{report['apiLimitPerSecond'] * pollers:,}",
-            f"{middle(lambda run: run['observationsPerSecond']):,.0f}",
+            f"{_median(runs, 'observationsPerSecond'):,.0f}",
             f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})",
-            f"{middle(lambda run: run['cpuMicrosecondsPerObservation']):.1f}",
-            *(role(name) for name in ("poll", "nats", "serve", "schedule", "simulate")),
-            f"{middle(lambda run: run['freshnessSecondsP99']):.1f} s",
-            f"<= {middle(lambda run: run['readableSecondsP99AtMost']):.2f} s",
+            f"{_median(runs, 'cpuMicrosecondsPerObservation'):.1f}",
+            *(f"{_median(roles, role):.1f}" for role in ("poll", "nats", "serve", "schedule", "simulate")),
+            f"{_median(runs, 'freshnessSecondsP99'):.1f} s",
+            f"<= {_median(runs, 'readableSecondsP99AtMost'):.2f} s",
             f"{busy:.0%}{' (the limit)' if busy >= BUSY_SHARE else ''}",
         )
-    console = Console(width=150)
-    console.print(table)
+
+
+def _median(of: Sequence[Mapping[str, float]], name: str) -> float:
+    return statistics.median(one.get(name, 0.0) for one in of)
+
+
+def law_lines(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the law says, a line for each coefficient."""
     if law := report["usl"]:
-        console.print("Universal Scalability Law, with intervals of 95%:")
         for name, text in (("lambda", "/s of one poller"), ("sigma", "contention"), ("kappa", "coherence")):
             found = law[name]
-            console.print(f"  {name} {found['value']:.5g} ({found['low']:.5g} to {found['high']:.5g}) {text}")
+            yield f"{name} {found['value']:.5g} ({found['low']:.5g} to {found['high']:.5g}) {text}"
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """Print the rows and the law."""
+    title = f"scale: {report['rounds']} rounds of {report['seconds']:.0f} s on {report['cores']} cores"
+    table = Table(title=title, title_justify="left")
+    for name in HEADINGS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows(report):
+        table.add_row(*row)
+    console = Console(width=TABLE_CHARACTERS)
+    console.print(table)
+    for line in law_lines(report):
+        console.print(f"  {line}")
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The same, for docs/scaling.md."""
+    lines = [
+        f"{report['rounds']} rounds of {report['seconds']:.0f} s, {report['pipeline']} pipelined,"
+        f" seed {report['seed']}, {report['cores']} cores:",
+        "",
+        f"| {' | '.join(HEADINGS)} |",
+        f"|{'---:|' * len(HEADINGS)}",
+        *(f"| {' | '.join(row)} |" for row in rows(report)),
+        "",
+        *(f"- {line}" for line in law_lines(report)),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def parse_sizes(text: str) -> list[int]:
