@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.conftest import Api
 from tidemark.bench import hosts
-from tidemark.bench.spread import Running, Spread, spread
+from tidemark.bench.spread import NATS_HOSTS, Running, Spread, spread
 from tidemark.log import streams
 from tidemark.messages import Batch
 
@@ -119,8 +121,7 @@ class Fleet:
 
     async def _connected(self) -> Any:
         servers = [
-            f"nats://{self.spread.token}@{self.spread.hosts[name].address}:4222"
-            for name in ("n1", "n2", "n3")
+            f"nats://{self.spread.token}@{self.spread.hosts[name].address}:4222" for name in NATS_HOSTS
         ]
         try:
             return await nats.connect(servers, connect_timeout=2, max_reconnect_attempts=2, ping_interval=1)
@@ -178,6 +179,30 @@ class Fleet:
         assert max(asked.values()) <= slots + EXTRA_CALLS_MAX
 
 
+class Witness:
+    """A program that puts numbered batches on the log, and writes down what was acknowledged (witness.py)."""
+
+    def __init__(self, fleet: Fleet, path: Path) -> None:
+        self._path = path
+        servers = [
+            f"nats://{fleet.spread.token}@{fleet.spread.hosts[name].address}:4222" for name in NATS_HOSTS
+        ]
+        self._command = [sys.executable, str(Path(__file__).with_name("witness.py")), *servers]
+
+    def __enter__(self) -> Witness:
+        with self._path.open("w") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def acknowledged(self) -> set[str]:
+        """The ids of the batches."""
+        return set(self._path.read_text().splitlines())
+
+
 def now_ms() -> float:
     """Unix milliseconds."""
     return time.time() * 1_000
@@ -197,7 +222,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         api = Api(FIRST, LAST, host=made.hosts["p1"].computer)
         try:
             fleet = Fleet(made, api)
-            for host in ("n1", "n2", "n3", *REPLICAS, *SCHEDULERS, "p1"):
+            for host in (*NATS_HOSTS, *REPLICAS, *SCHEDULERS, "p1"):
                 fleet.start(host)
             made.await_ready(*(fleet.running[host] for host in REPLICAS))
             fleet.until(lambda: all(covered(fleet, host) for host in REPLICAS), "everybody's observation")

@@ -5,6 +5,7 @@ One fleet for all of them, because to start it takes longer than most. Each test
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from tests.faults.conftest import (
     SCHEDULERS,
     SHARDS,
     Fleet,
+    Witness,
     now_ms,
     slots_since,
     stop_all,
@@ -48,20 +50,23 @@ def test_pollers_come_and_go_and_die_and_are_cut_off(fleet: Fleet) -> None:
     fleet.works("p1", "p2")
 
 
-def test_the_leader_of_the_log_is_killed_and_the_next_is_cut_off(fleet: Fleet) -> None:
+def test_the_leader_of_the_log_is_killed_and_the_next_is_cut_off(fleet: Fleet, tmp_path: Path) -> None:
     fleet.all_in_step()
-    killed = fleet.leader()
-    fleet.running[killed].kill()
-    fleet.goes_on(*REPLICAS)
-    fleet.start(killed)
-    fleet.all_in_step()
-    cut_off = fleet.leader()
-    assert cut_off
-    fleet.spread.hosts[cut_off].unplug()
-    fleet.goes_on(*REPLICAS)
-    assert fleet.leader() not in ("", cut_off)
-    fleet.spread.hosts[cut_off].plug()
-    fleet.all_in_step()
+    with Witness(fleet, tmp_path / "acknowledged") as witness:
+        killed = fleet.leader()
+        fleet.running[killed].kill()
+        fleet.goes_on(*REPLICAS)
+        fleet.start(killed)
+        fleet.all_in_step()
+        cut_off = fleet.leader()
+        assert cut_off
+        fleet.spread.hosts[cut_off].unplug()
+        fleet.goes_on(*REPLICAS)
+        assert fleet.leader() not in ("", cut_off)
+        fleet.spread.hosts[cut_off].plug()
+        fleet.all_in_step()
+    assert witness.acknowledged()
+    assert witness.acknowledged() <= {batch.tick_id for batch in fleet.log()}
 
 
 def test_a_replica_is_killed_and_readers_go_on_at_the_other(fleet: Fleet) -> None:
@@ -90,10 +95,7 @@ def test_every_process_is_restarted_machine_by_machine(fleet: Fleet) -> None:
 def test_nothing_was_lost_and_the_replicas_agree_exactly(fleet: Fleet) -> None:
     stop_all(fleet, [*SCHEDULERS, *POLLERS])
     batches = fleet.log()
-    observations = sum(len(batch) for batch in batches)
-    fleet.until(
-        lambda: all(fleet.stored(host) == observations for host in REPLICAS), "all of the log in both"
-    )
+    fleet.until(lambda: in_step(fleet), "all of the log in both replicas")
     assert len({batch.tick_id for batch in batches}) == len(batches), "no tick counts twice"
     for path in answers():
         one, other = (fleet.spread.get(host, path) for host in REPLICAS)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tidemark import telemetry
 from tidemark.bench.spread import NATS_HOSTS, Spread, spread
 from tidemark.config import Settings, load
 from tidemark.errors import LogError, TidemarkError
@@ -29,7 +30,8 @@ def measure(seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder, spread(Path(folder)) as fleet:
         fleet.start_nats()
         servers = [f"nats://{fleet.token}@{fleet.hosts[name].address}:4222" for name in NATS_HOSTS]
-        settings = load(nats=servers, replicas=len(NATS_HOSTS))
+        settings = load(nats=servers, replicas=len(NATS_HOSTS), log_level="error")
+        telemetry.configure_logging(settings, "bench")
         for at_once in AT_ONCE:
             report[f"atOnce{at_once}"] = asyncio.run(_run(settings, fleet, at_once, seconds))
     return report

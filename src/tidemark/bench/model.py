@@ -26,10 +26,13 @@ class Coefficients:
     """`tidemark bench steady`: cores of the poller by observations a second."""
     serve_cpu_us: float = 8.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
-    nats_cpu_us: float = 5.1
-    """`tidemark bench scale --pollers 4`: of one of the three servers."""
-    api_bytes: float = 640.0
-    """`tidemark bench scale`: in and out of a poller host, by observation; frames, both ways."""
+    nats_cpu_us: float = 3.2
+    """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
+    api_bytes: float = 544.0
+    """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 505 with 8 pipelined."""
+    nats_bytes: float = 48.0
+    """`tidemark bench scale`, 8 pollers: in and out of one of the three servers; each batch comes once, goes to the
+    other two and to both replicas."""
     batch_bytes: float = 11.1
     """`tidemark bench encoding`: on the log."""
     raw_bytes: float = 2.99
@@ -38,8 +41,8 @@ class Coefficients:
     """The same: hourly rollups, at an interval of a minute; they are by influencer and hour."""
     board_bytes: float = 73.0
     """`tidemark bench board`: by influencer."""
-    log_batches_per_second: float = 1_280.0
-    """`tidemark bench log`: batches that one stream takes, each on the disk before it is acknowledged."""
+    log_batches_per_second: float = 1_150.0
+    """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
     serve_per_second: float = 74_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
     connections: int = 64
@@ -59,7 +62,7 @@ def need(influencers: int, interval_s: float, known: Coefficients) -> dict[str, 
         "cores of a serve replica": rate * known.serve_cpu_us / 1e6,
         "cores of each NATS server": rate * known.nats_cpu_us / 1e6,
         "Mbit/s pollers and API": rate * known.api_bytes * 8 / 1e6,
-        "Mbit/s into each NATS server": rate * known.batch_bytes * 8 / 1e6,
+        "Mbit/s in and out of each NATS server": rate * known.nats_bytes * 8 / 1e6,
         "batches/s on the log": batches,
         "log, GB a day on each server": rate * known.batch_bytes * DAY_S / 1e9,
         "store, GB a day of a replica": (rate * known.raw_bytes + influencers / 60 * known.hourly_bytes)

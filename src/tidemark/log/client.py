@@ -363,6 +363,7 @@ class Log:
         """Flush what is buffered and disconnect."""
         if self._client is None:
             return
+        self._closing = True
         # NATS may be gone, and nats-py fails to send it the rest; what it did not acknowledge, the caller knows.
         for work in (self._client.flush, self._client.close):
             with suppress(*_FOREIGN):
