@@ -45,6 +45,7 @@ def report(sizes: tuple[int, ...] = (1, 2, 4)) -> dict[str, Any]:
         "pipeline": 8,
         "apiLimitPerSecond": 4_000,
         "runs": runs,
+        "cpu": scale._cost(runs),
         "usl": None if law is None else scale._told(law),
     }
 
@@ -66,6 +67,7 @@ def test_the_table_shows_which_runs_the_computer_limited(capsys: pytest.CaptureF
     assert said.count("(the limit)") == 1
     assert "15,960" in said
     assert "contention" in said
+    assert "0.00 cores for a fleet that is there, and 40.0 us" in said.replace("-0.00", "0.00")
     written = scale.markdown(report())
     assert "| 4 | 16,000 | 15,960 | 0.998 (0.998-0.998) | 40.0 |" in written
     assert {line.count("|") for line in written.splitlines() if line.startswith("|")} == {14}

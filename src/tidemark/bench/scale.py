@@ -85,8 +85,22 @@ def measure(
         "apiLimitPerSecond": API_RPS,
         "cores": psutil.cpu_count(),
         "runs": runs,
+        "cpu": _cost(runs),
         "usl": None if law is None else _told(law),
     }
+
+
+def _cost(runs: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Cores of Tidemark as a line over the rate: what a fleet takes that is there, and what each observation adds.
+
+    None with runs of one size only.
+    """
+    if len({run["pollers"] for run in runs}) < 2:
+        return None
+    rates = np.array([run["observationsPerSecond"] for run in runs])
+    cores = rates * [run["cpuMicrosecondsPerObservation"] for run in runs] / 1e6
+    slope, fixed = np.polyfit(rates, cores, 1)
+    return {"fixedCores": float(fixed), "microsecondsPerObservation": float(slope * 1e6)}
 
 
 def _told(law: Usl) -> dict[str, Any]:
@@ -265,11 +279,14 @@ def _median(of: Sequence[Mapping[str, float]], name: str) -> float:
 
 
 def law_lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """What the law says, a line for each coefficient."""
+    """What the law says, a line for each coefficient; and what an observation costs."""
     if law := report["usl"]:
         for name, text in (("lambda", "/s of one poller"), ("sigma", "contention"), ("kappa", "coherence")):
             found = law[name]
             yield f"{name} {found['value']:.5g} ({found['low']:.5g} to {found['high']:.5g}) {text}"
+    if cost := report["cpu"]:
+        fixed, each = cost["fixedCores"], cost["microsecondsPerObservation"]
+        yield f"CPU {fixed:.2f} cores for a fleet that is there, and {each:.1f} us for each observation"
 
 
 def show(report: Mapping[str, Any]) -> None:
