@@ -107,9 +107,17 @@ class Fleet:
         """Every batch on the log: what was acknowledged to a poller."""
         return [Batch.decode(data) for data in asyncio.run(self._messages())]
 
-    def leader(self) -> str:
-        """The NATS host that leads the stream of the observations; "" while they elect."""
-        return asyncio.run(self._observations())[0]
+    def leader(self, other_than: str = "") -> str:
+        """The NATS host that leads the stream of the observations, as soon as there is one."""
+        leads = ""
+
+        def led() -> bool:
+            nonlocal leads
+            leads = asyncio.run(self._observations())[0]
+            return leads not in ("", other_than)
+
+        self.until(led, "a leader of the log")
+        return leads
 
     def in_step(self) -> bool:
         """Whether all three NATS hosts have the stream of the observations as it is."""
@@ -200,7 +208,7 @@ class Witness:
 
     def acknowledged(self) -> set[str]:
         """The ids of the batches."""
-        return set(self._path.read_text().splitlines())
+        return {line for line in self._path.read_text().splitlines() if line.startswith("witness ")}
 
 
 def now_ms() -> float:
