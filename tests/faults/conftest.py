@@ -120,7 +120,11 @@ class Fleet:
         return leads
 
     def in_step(self) -> bool:
-        """Whether all three NATS hosts have the stream of the observations as it is."""
+        """Whether all three NATS hosts have every stream and every reader's position as they are.
+
+        As `/healthz` of each says. Before that another must not go: one that has just come back has no ticks, which
+        are in memory, and does not count in an election about them.
+        """
         return asyncio.run(self._observations())[1]
 
     def all_in_step(self) -> None:
@@ -139,10 +143,12 @@ class Fleet:
     async def _observations(self) -> tuple[str, bool]:
         client = await self._connected()
         try:
-            info = await client.jetstream(timeout=5).stream_info(streams.OBSERVATIONS)
-            replicas = info.cluster.replicas or []
-            in_step = len(replicas) == 2 and all(one.current and not one.offline for one in replicas)
-            return info.cluster.leader or "", in_step and bool(info.cluster.leader)
+            jetstream = client.jetstream(timeout=5)
+            infos: list[Any] = []
+            for name in (streams.OBSERVATIONS, streams.TICKS, streams.CLASSIFICATIONS, streams.VERDICTS):
+                infos += [await jetstream.stream_info(name), *await jetstream.consumers_info(name)]
+            leader = infos[0].cluster.leader or ""
+            return leader, all(_in_step(info.cluster) for info in infos)
         except nats.errors.Error as error:  # as long as they elect
             raise OSError(str(error)) from error
         finally:
@@ -185,6 +191,17 @@ class Fleet:
         """Since `before`, in so many intervals, everybody was asked once in each, but for two of them."""
         asked = {pk: count - before[pk] for pk, count in self.calls().items()}
         assert max(asked.values()) <= slots + EXTRA_CALLS_MAX
+
+
+def _in_step(cluster: Any) -> bool:
+    """Whether a stream or a consumer has a leader, and two more servers that are as far."""
+    replicas = (cluster and cluster.replicas) or []
+    return bool(
+        cluster
+        and cluster.leader
+        and len(replicas) == 2
+        and all(one.current and not one.offline for one in replicas)
+    )
 
 
 class Witness:
