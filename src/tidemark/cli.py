@@ -6,6 +6,7 @@ Roles are imported when they are started, so that `--help` is quick and a poller
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -412,6 +413,65 @@ def bench_classify(seconds: float, rounds: int, kind: str, as_json: bool) -> Non
         return measure(seconds) | ({"impact": measure_impact(seconds, rounds, kind)} if rounds else {})
 
     _measured("classify", as_json, both)
+
+
+@bench.command("scale")
+@_option("seconds", 30.0, "Seconds of each run, after a warm-up.")
+@_option("rounds", 3, "Runs of each number of pollers.")
+@click.option(
+    "--pollers", default="1,2,4,8", show_default=True, help="How many poller hosts; as many API hosts."
+)
+@_option("pipeline", 8, "Requests in flight on one connection to the API.")
+@_option("seed", 1, "Of the order of the runs.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the plot into this file.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table into this file.")
+@_as_json
+def bench_scale(
+    seconds: float,
+    rounds: int,
+    pollers: str,
+    pipeline: int,
+    seed: int,
+    svg: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+) -> None:
+    """1, 2, 4 and 8 machines: hosts in network namespaces, a NATS cluster of three, two replicas. Needs root."""
+    from tidemark.bench import scale
+    from tidemark.bench.plot import draw
+
+    try:
+        report = scale.measure(seconds, rounds, scale.parse_sizes(pollers), pipeline, seed, _progress)
+    except TidemarkError as error:
+        complain(error)
+        sys.exit(USAGE if isinstance(error, CallerError) else FAILURE)
+    if svg:
+        svg.write_text(draw(report))
+    if markdown:
+        markdown.write_text(scale.markdown(report))
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        scale.show(report)
+
+
+@bench.command("log")
+@_option("seconds", 5.0, "Seconds of each run.")
+@_as_json
+def bench_log(seconds: float, as_json: bool) -> None:
+    """Batches that a NATS cluster of three takes, each on the disk before it is acknowledged. Needs root."""
+    from tidemark.bench.log import measure
+
+    _measured("log", as_json, lambda: measure(seconds))
+
+
+@bench.command("model")
+@_as_json
+def bench_model(as_json: bool) -> None:
+    """What 1M, 10M and 100M influencers need of each resource, from measured coefficients. Measures nothing."""
+    from tidemark.bench.model import Coefficients, markdown, table
+
+    click.echo(json.dumps(table(Coefficients())) if as_json else markdown(Coefficients()), nl=as_json)
 
 
 @bench.command("board")

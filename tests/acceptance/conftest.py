@@ -42,10 +42,11 @@ class Record:
 class Api:
     """The stand-in in a thread of this process, with a record of its answers."""
 
-    def __init__(self, first: int, last: int, port: int = 0) -> None:
+    def __init__(self, first: int, last: int, port: int = 0, host: str = "127.0.0.1") -> None:
         self.record = Record()
         self._loop = asyncio.new_event_loop()
-        self._mockstagram = Mockstagram(SimulateOptions(first=first, last=last, port=port), self.record)
+        options = SimulateOptions(host=host, port=port, first=first, last=last)
+        self._mockstagram = Mockstagram(options, self.record)
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.url: str = self._call(self._mockstagram.start())

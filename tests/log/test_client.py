@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import nats
 import numpy as np
 import pytest
+from nats.js.errors import APIError
 
 from tests.log.server import PATIENCE_S, NatsServer
 from tidemark.config import load
@@ -95,6 +96,18 @@ async def test_a_tick_that_is_published_again_is_dropped(log: Log) -> None:
     assert len(await some(consumer, 1)) == 1
 
 
+async def test_a_tick_that_another_is_just_publishing_is_published(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*arguments: object, **options: object) -> None:
+        raise APIError(code=409, err_code=10158, description="duplicate message id is in process")
+
+    monkeypatch.setattr(log._jetstream, "publish", busy)
+    await log.publish_tick(tick())
+    with pytest.raises(LogError, match="in process"):
+        await log.publish_batch(0, batch())  # only when it is on the disk
+
+
 async def test_a_tick_that_nobody_took_is_replaced(log: Log) -> None:
     consumer = await log.consume_ticks()
     for due_ms in range(1, 6):
@@ -152,8 +165,23 @@ async def test_a_store_goes_on_where_it_stopped(log: Log) -> None:
     await some(consumer, 1)
     again = await log.consume_observations("one")
     assert await again.pending() == 2  # the third was delivered and not acknowledged
-    (fourth,) = await some(again, 1)
+    third, fourth = await some(again, 2)
+    assert Batch.decode(third.data).tick_id == "0-9@2"
     assert Batch.decode(fourth.data).tick_id == "0-9@3"
+
+
+async def test_whoever_reads_for_a_store_next_reads_in_order_what_was_not_acknowledged(log: Log) -> None:
+    for number in range(4):
+        await log.publish_batch(number, batch(f"0-9@{number}"))
+    first = await some(await log.consume_observations("a"), 3)
+    await first[0].ack()
+    await first[2].ack()
+    again = await some(await log.consume_observations("a"), 3)
+    assert [Batch.decode(delivery.data).tick_id for delivery in again] == ["0-9@1", "0-9@2", "0-9@3"]
+    for delivery in again:
+        await delivery.ack()
+    consumer = await log.consume_observations("a")
+    assert await consumer.next(1, WAIT_S) == []
 
 
 async def test_what_others_put_on_the_streams_is_no_message_of_ours(

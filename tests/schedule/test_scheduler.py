@@ -125,6 +125,22 @@ async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServe
     assert_by_the_timetable(ticks, configured)
 
 
+async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "CATCH_UP_SECONDS", 1_000.0)
+    configured = settings(nats_server, 8)
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        await taken(log, lambda ticks: len(ticks) >= 1)
+        nats_server.kill()
+        from_ms = time.time() * 1_000
+        await asyncio.sleep(2.1)  # a shard is due every two seconds
+        until_ms = time.time() * 1_000
+        nats_server.start()
+        ticks = await taken(log, lambda ticks: any(from_ms < tick.due_ms < until_ms for tick in ticks))
+    assert_by_the_timetable(ticks, configured)
+
+
 async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     nats_server.kill()

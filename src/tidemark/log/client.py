@@ -7,6 +7,7 @@ reconnect for ever; a call made meanwhile waits until its own deadline.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -33,10 +34,16 @@ CONNECT_DEADLINE_S: Final = 5.0
 CLOSE_DEADLINE_S: Final = 2.0
 """For each of the two steps: a server that is stuck does not keep a process from ending."""
 RECONNECT_WAIT_S: Final = 0.5
+PING_S: Final = 3
+"""A server that is cut off says nothing; after the third ping without an answer another is tried, within 12 s."""
+EARLY_S: Final = 0.05
+"""A look for messages that ends sooner was refused, as while a cluster elects: the next waits as long."""
 STREAM_IN_USE: Final = 10058
 """JetStream's error code for a stream that exists with another configuration."""
 NOT_THE_LAST: Final = 10071
 """JetStream's error code for a subject that another wrote to meanwhile."""
+IN_PROCESS: Final = 10158
+"""JetStream's error code for a message whose id another is just publishing; only in a cluster (nats-server 2.15)."""
 RECORD_FETCH_MESSAGES: Final = 512
 
 _FOREIGN = (nats.errors.Error, JetStreamError, OSError, asyncio.TimeoutError)
@@ -117,9 +124,12 @@ class Consumer:
 
     async def next(self, count: int, wait_s: float) -> list[Delivery]:
         """Up to `count` messages; fewer, or none, when no more came within `wait_s`."""
+        began = time.monotonic()
         try:
             messages = await self._subscription.fetch(count, timeout=wait_s)
         except (TimeoutError, nats.errors.TimeoutError):
+            if time.monotonic() - began < EARLY_S:
+                await asyncio.sleep(EARLY_S)
             return []
         except _FOREIGN as error:
             raise LogError(f"cannot read the log: {_said(error)}; is the NATS server up?") from error
@@ -183,6 +193,7 @@ class Log:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,
                     connect_timeout=2,
+                    ping_interval=PING_S,
                     error_cb=on_error,
                     disconnected_cb=on_disconnected,
                     reconnected_cb=on_reconnected,
@@ -210,7 +221,7 @@ class Log:
 
     async def publish_tick(self, tick: Tick) -> None:
         """Put a tick on its queue; a repeated one is dropped by the server."""
-        await self._publish(streams.tick_subject(tick.shard), tick.encode(), tick.id)
+        await self._publish_order(streams.tick_subject(tick.shard), tick.encode(), tick.id)
 
     async def publish_batch(self, shard: int, batch: Batch) -> None:
         """Put a batch on the log. When this returns, it is on the server's disk."""
@@ -220,12 +231,12 @@ class Log:
         """Put a turn on the queue of classifications; a repeated one is dropped by the server."""
         # A turn that is taken early is not the same as the one that is due: the latter takes what is left.
         early = "" if turn.since_ms == turn.due_ms else "early "
-        await self._publish(streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}")
+        await self._publish_order(streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}")
 
     async def publish_jump(self, turn: Turn, day: int) -> None:
         """Put the turn of one influencer on the queue; dropped by the server if there was one that day."""
         pk = turn.first_pk
-        await self._publish(streams.jump_subject(pk), turn.encode(), f"jump {pk}@{day}")
+        await self._publish_order(streams.jump_subject(pk), turn.encode(), f"jump {pk}@{day}")
 
     async def publish_verdicts(self, shard: int, verdicts: Verdicts, last: int) -> int | None:
         """Add to the record of a shard, as it is known up to `last`; returns the new `last`.
@@ -283,6 +294,14 @@ class Log:
         shards = (subject.rpartition(".")[2] for subject in info.state.subjects or {})
         return {int(shard) for shard in shards if shard.isdecimal()}
 
+    async def _publish_order(self, subject: str, data: bytes, message_id: str) -> None:
+        """As below, but done also while another is at it: whoever issues orders goes on until his are taken."""
+        try:
+            await self._publish(subject, data, message_id)
+        except LogError as error:
+            if not (isinstance(error.__cause__, APIError) and error.__cause__.err_code == IN_PROCESS):
+                raise
+
     async def _publish(self, subject: str, data: bytes, message_id: str) -> None:
         # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).
         with _translated(f"publish on {subject}"):
@@ -300,33 +319,51 @@ class Log:
         return await self._consume(streams.TICKS, streams.poller_consumer())
 
     async def consume_observations(self, store_id: str) -> Consumer:
-        """The consumer of one store."""
-        return await self._consume(streams.OBSERVATIONS, streams.store_consumer(store_id))
+        """The consumer of one store, from the first message on that is not acknowledged, in the log's order."""
+        return await self._consume(streams.OBSERVATIONS, streams.store_consumer(store_id), again=True)
 
     async def consume_turns(self) -> Consumer:
         """The classifiers' common consumer."""
         return await self._consume(streams.CLASSIFICATIONS, streams.classifier_consumer())
 
     async def consume_verdicts(self, store_id: str) -> Consumer:
-        """The consumer of the verdicts for one store."""
-        return await self._consume(streams.VERDICTS, streams.verdict_consumer(store_id))
+        """The consumer of the verdicts for one store, as that of the observations."""
+        return await self._consume(streams.VERDICTS, streams.verdict_consumer(store_id), again=True)
 
-    async def _consume(self, stream: str, config: ConsumerConfig) -> Consumer:
+    async def _consume(self, stream: str, config: ConsumerConfig, *, again: bool = False) -> Consumer:
+        """The consumer, made where it is missing. `again`: whoever reads it now is the only one who does, so what
+        was handed out before and not acknowledged comes at once, and before all that is newer."""
         name = config.durable_name
         assert name is not None
         with _translated(f"create the consumer {name}"):
             try:
-                await self._jetstream.consumer_info(stream, name)
+                info = await self._jetstream.consumer_info(stream, name)
             except NotFoundError:
                 await self._jetstream.add_consumer(stream, config)
+            else:
+                if again and info.num_ack_pending:
+                    await self._from_the_first_unacknowledged(stream, name)
             # One message may wait here for each that was asked for; asking is what bounds them.
             subscription = await self._jetstream.pull_subscribe_bind(name, stream)
         return Consumer(subscription)
+
+    async def _from_the_first_unacknowledged(self, stream: str, name: str) -> None:
+        """A server before 2.14 does not know this: there the messages come when their time to be acknowledged is up."""
+        assert self._client is not None
+        with suppress(nats.errors.NoRespondersError, nats.errors.TimeoutError):
+            # Not in nats-py 2.16: ADR-60 of NATS.
+            answer = await self._client.request(
+                f"$JS.API.CONSUMER.RESET.{stream}.{name}", b"", timeout=CALL_DEADLINE_S
+            )
+            logger.debug(
+                "reading again what was not acknowledged", consumer=name, answer=answer.data.decode()
+            )
 
     async def close(self) -> None:
         """Flush what is buffered and disconnect."""
         if self._client is None:
             return
+        self._closing = True
         # NATS may be gone, and nats-py fails to send it the rest; what it did not acknowledge, the caller knows.
         for work in (self._client.flush, self._client.close):
             with suppress(*_FOREIGN):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -22,9 +23,15 @@ LOOK_SECONDS: Final = 0.1
 """With `--interval 0`: how often the tick queue is filled up."""
 SLEEP_MAX_SECONDS: Final = 1.0
 """A clock that is set while we sleep is noticed within this."""
+APART_MS: Final = 1_000
+"""A tick that is so late that the next is due within this, or within a third of a shorter interval, is skipped:
+the store keeps one observation a second."""
 AT_ONCE_MAX: Final = 64
 """Messages that are published side by side."""
 RETRY_SECONDS: Final = 1.0
+CATCH_UP_SECONDS: Final = 15.0
+"""What was due while the log was away is issued when it is back, if that was no longer: an election in a NATS cluster
+takes up to ten. What was due before that is skipped: all at once it would be too much for the API."""
 
 logger = structlog.get_logger("tidemark.schedule")
 
@@ -37,7 +44,8 @@ async def schedule(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
-    """What cannot be published is skipped, not queued: the next comes anyway."""
+    """What cannot be published for long is skipped, not queued: the next comes anyway."""
+    issued = Issued(_now_ms())
     async with connect(settings, "schedule") as log:
         while not stop.is_set():
             try:
@@ -45,11 +53,11 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
                 await log.consume_ticks()
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))
-                    await _timed(timetable, _now_ms(), lambda ticks: _publish(log, ticks), stop)
+                    await _timed(timetable, issued, lambda ticks: _publish(log, ticks), stop)
                 else:
                     await _untimed(settings, log, stop)
             except LogError as error:
-                logger.warning("ticks are skipped", error=str(error))
+                logger.warning("ticks wait", error=str(error))
                 await wait(stop, RETRY_SECONDS)
 
 
@@ -63,24 +71,32 @@ async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
                 now_ms = _now_ms()
                 classified = await log.shards_with_verdicts()
                 await _publish_turns(log, turns_at_start(timetable, now_ms, classified))
-                await _timed(timetable, now_ms, lambda ticks: _publish_turns(log, turns(ticks)), stop)
+                await _timed(timetable, Issued(now_ms), lambda ticks: _publish_turns(log, turns(ticks)), stop)
             except LogError as error:
                 logger.warning("turns of the classification wait", error=str(error))
                 await wait(stop, RETRY_SECONDS)
 
 
+@dataclass(slots=True)
+class Issued:
+    """How far the timetable is issued."""
+
+    until_ms: int
+
+
 async def _timed(
-    timetable: Timetable, until_ms: int, issue: Callable[[list[Tick]], Awaitable[None]], stop: asyncio.Event
+    timetable: Timetable, issued: Issued, issue: Callable[[list[Tick]], Awaitable[None]], stop: asyncio.Event
 ) -> None:
-    """Issue what the timetable has due after `until_ms`, when it is due."""
+    """Issue what the timetable has due after `issued`, when it is due, and move that on."""
+    issued.until_ms = max(issued.until_ms, _now_ms() - round(CATCH_UP_SECONDS * 1_000))
     while not stop.is_set():
-        pause_s = (timetable.next_due_ms(until_ms) - _now_ms()) / 1_000
+        pause_s = (timetable.next_due_ms(issued.until_ms) - _now_ms()) / 1_000
         if pause_s > 0 and await wait(stop, min(pause_s, SLEEP_MAX_SECONDS)):
             return
         now_ms = _now_ms()
-        ticks = timetable.due(until_ms, now_ms)
-        until_ms = now_ms  # also when the clock stepped back: the log drops ticks it has seen
-        await issue(ticks)
+        worth_ms = now_ms - timetable.interval_ms + min(APART_MS, timetable.interval_ms // 3)
+        await issue([tick for tick in timetable.due(issued.until_ms, now_ms) if tick.due_ms > worth_ms])
+        issued.until_ms = now_ms  # also when the clock stepped back: the log drops ticks it has seen
 
 
 async def _untimed(settings: Settings, log: Log, stop: asyncio.Event) -> None:

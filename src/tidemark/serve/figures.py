@@ -26,10 +26,12 @@ RATE_WINDOW_S: Final = 60.0
 LATE_SHARE: Final = 0.05
 """Of the interval: so much older a verdict may be and still be one of the last interval. A turn takes a while."""
 DAY_S: Final = 86_400.0
+STALE_SECONDS: Final = 1.0
+"""Ages grow and rows are stored also while nothing arrives of which there would be a new view."""
 
 
 class Figures:
-    """Figures about the newest view, computed once for each view that anybody asks about."""
+    """Figures about the newest view, computed once for each view that anybody asks about, and once a second."""
 
     def __init__(self, board: Board, sink: Sink, interval_ms: int, progress: Progress | None = None) -> None:
         self._board = board
@@ -39,7 +41,10 @@ class Figures:
         self._counts: deque[tuple[float, int]] = deque()
         """(monotonic seconds, rows stored), over the last minute."""
         self._view: View | None = None
+        self._view_since = 0.0
+        """Monotonic seconds when it was first asked about."""
         self._stats: Stats | None = None
+        self._stale_at = 0.0
         self._computing = asyncio.Lock()
 
     def tick(self) -> None:
@@ -62,18 +67,20 @@ class Figures:
         return self._sink.log_away
 
     async def stats(self) -> Stats:
-        """The figures of the newest view."""
+        """The figures of the newest view, at most a second old."""
         async with self._computing:
-            view = self._board.view
-            if self._stats is None or self._view is not view:
-                stats = await asyncio.to_thread(self._compute, view)
+            view, now = self._board.view, time.monotonic()
+            if self._view is not view:
+                self._view, self._view_since, self._stats = view, now, None
+            if self._stats is None or now >= self._stale_at:
+                older_ms = round((now - self._view_since) * 1_000)
+                stats = await asyncio.to_thread(self._compute, view, view.published_at_ms + older_ms)
                 self._add_progress(stats.classification)
                 self._stats = stats
-                self._view = view
+                self._stale_at = now + STALE_SECONDS
             return self._stats
 
-    def _compute(self, view: View) -> Stats:
-        now_ms = view.published_at_ms
+    def _compute(self, view: View, now_ms: int) -> Stats:
         freshness = view.freshness(now_ms)
         verdicts = view.verdict_counts
         return Stats(

@@ -209,7 +209,9 @@ class Sink:
             if not len(batch):
                 return
         new_names = self._board.apply(batch)
-        block.add(batch, self._seen.doubtful(batch), new_names, self._first_pk)
+        # One that comes late, because it was lost on its way, may be older than what is stored.
+        doubtful = self._seen.doubtful(batch) or delivery.times > 1
+        block.add(batch, doubtful, new_names, self._first_pk)
         self.unpublished_ms.append(int(batch.observed_at_ms.min()))
 
     async def _written(self, stop: asyncio.Event, *, wait_for_it: bool) -> bool:
