@@ -148,7 +148,7 @@ def test_serve_comes_back_where_it_was(start: Start) -> None:
 def test_nobody_outlives_a_supervisor_that_is_killed(start: Start, tmp_path: Path) -> None:
     up = start(*NOWHERE)
     up.ready()
-    up.until(lambda: len(up.happened("ready")) == 4, "all of it")
+    up.until(lambda: len(up.happened("ready")) == 5, "all of it")
     children = children_of(up.process.pid)
     up.process.kill()
     up.ended()
@@ -184,7 +184,7 @@ def test_a_stop_while_it_starts(start: Start) -> None:
 def test_whoever_asks_twice_is_in_a_hurry(start: Start) -> None:
     up = start(*NOWHERE)
     up.ready()
-    up.until(lambda: len(up.happened("ready")) == 4, "all of it")
+    up.until(lambda: len(up.happened("ready")) == 5, "all of it")
     [serve] = [child for child in children_of(up.process.pid) if "serve" in child.cmdline()]
     serve.suspend()  # it will not stop by itself
     up.process.send_signal(signal.SIGINT)
