@@ -26,7 +26,7 @@ class Coefficients:
     """`tidemark bench steady`: cores of the poller by observations a second."""
     serve_cpu_us: float = 8.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
-    nats_cpu_us: float = 3.2
+    nats_cpu_us: float = 4.5
     """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
     api_bytes: float = 544.0
     """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 505 with 8 pipelined."""
@@ -39,11 +39,11 @@ class Coefficients:
     """`tidemark bench storage`: in the store."""
     hourly_bytes: float = 0.35
     """The same: hourly rollups, at an interval of a minute; they are by influencer and hour."""
-    board_bytes: float = 73.0
+    board_bytes: float = 83.0
     """`tidemark bench board`: by influencer."""
     log_batches_per_second: float = 1_150.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
-    serve_per_second: float = 74_000.0
+    serve_per_second: float = 60_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
     connections: int = 64
     """Of one poller to one API address: where the limit begins and, on a fast API, stays."""

@@ -291,7 +291,7 @@ def law_lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def show(report: Mapping[str, Any]) -> None:
     """Print the rows and the law."""
-    title = f"scale: {report['rounds']} rounds of {report['seconds']:.0f} s on {report['cores']} cores"
+    title = f"scale: {report['rounds']} round(s) of {report['seconds']:.0f} s on {report['cores']} cores"
     table = Table(title=title, title_justify="left")
     for name in HEADINGS:
         table.add_column(name, justify="right", no_wrap=True)
@@ -306,7 +306,7 @@ def show(report: Mapping[str, Any]) -> None:
 def markdown(report: Mapping[str, Any]) -> str:
     """The same, for docs/scaling.md."""
     lines = [
-        f"{report['rounds']} rounds of {report['seconds']:.0f} s, {report['pipeline']} pipelined,"
+        f"{report['rounds']} round(s) of {report['seconds']:.0f} s, {report['pipeline']} pipelined,"
         f" seed {report['seed']}, {report['cores']} cores:",
         "",
         f"| {' | '.join(HEADINGS)} |",
