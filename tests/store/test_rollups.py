@@ -113,6 +113,31 @@ def test_a_run_is_bounded_and_gaps_are_skipped(store: Store, history: History) -
     check_exact(store, history, [1])
 
 
+def test_history_that_came_whole_is_closed_a_day_at_a_time(store: Store, history: History) -> None:
+    """With gaps, several parts a day and pks in several ranges; the same rows as hour by hour."""
+    pks = [1, 2, 65_600, 70_000]
+    for day in (0, 1, 3):
+        at = MONDAY_S + day * DAY_S + np.arange(1_000, DAY_S, 2_500)
+        store.insert_observations(*history.add(np.array(pks[:3])[:, None], at))
+        store.insert_observations(*history.add(70_000, at + 1))
+    work = Rollups(store, POPULATION)
+    until_s = MONDAY_S + 3 * DAY_S + 22 * HOUR_S
+    late = np.array([until_s - 1], np.uint32)
+    with store.periods.inserting(late, late), pytest.raises(StoreError, match="being written to"):
+        work.close(until_s)
+    assert store.periods.closed_until_s("1h") == 0
+    for _ in range(2):
+        work.close(until_s)
+        assert store.periods.closed_until_s("1h") == until_s
+        assert store.periods.closed_until_s("1d") == MONDAY_S + 3 * DAY_S
+        check_exact(store, history, pks)
+    before = stored(store, "hourly")
+    store.insert_observations(*history.add(2, MONDAY_S + 7))  # late now
+    close_all(work)
+    check_exact(store, history, pks)
+    assert len(stored(store, "hourly")) > len(before)
+
+
 def test_late_observations_are_taken_in(open_store: Open, history: History) -> None:
     store = open_store()
     seconds = MONDAY_S + history.random.permutation(2 * DAY_S)
