@@ -227,7 +227,7 @@ def backfill_command(settings: Settings, days: float, seed: int) -> None:
 
     \b
     tidemark backfill --influencers 1000000-1000999 --interval 600      4 million observations, seconds
-    tidemark backfill --influencers 1000000-1019999                     864 million, minutes, 2.6 GB
+    tidemark backfill --influencers 1000000-1019999                     864 million, minutes, 2.7 GB
 
     Nobody else may have the store open. Ctrl-C stops it, and leaves a history that ends earlier.
     """
