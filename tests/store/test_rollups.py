@@ -95,8 +95,7 @@ def test_closed_periods_are_exact_and_repeating_changes_nothing(store: Store, hi
     check_exact(store, history, pks)
     before = stored(store, "hourly"), stored(store, "daily"), stored(store, "ranks_daily FINAL")
     for hour_s in (MONDAY_S, MONDAY_S + 5 * HOUR_S):
-        for first_pk, last_pk in pk_ranges(POPULATION):
-            work._compute("close_hour", "hour", hour_s, first_pk, last_pk)
+        work._compute_hours(hour_s, hour_s + HOUR_S, pk_ranges(POPULATION))
     work._compute_day(MONDAY_S, pk_ranges(POPULATION))
     after = stored(store, "hourly"), stored(store, "daily"), stored(store, "ranks_daily FINAL")
     for row in before[2] + after[2]:
@@ -173,8 +172,8 @@ def test_an_observation_that_comes_while_its_hour_is_computed_is_not_lost(
 
     def execute(self: Store, command: str, parameters: Any = None) -> None:
         plain(self, command, parameters)
-        if command in ("close_hour", "close_day") and len(history.at) < observations + 30:
-            late = parameters.get("hour", parameters.get("day")) + int(history.random.integers(1, 599))
+        if command in ("close_hours", "close_day") and len(history.at) < observations + 30:
+            late = parameters.get("from", parameters.get("day")) + int(history.random.integers(1, 599))
             self.insert_observations(*history.add(2, late))
 
     monkeypatch.setattr(Store, "execute", execute)

@@ -18,7 +18,6 @@ from tidemark.backfill.plan import Plan
 from tidemark.config import Settings
 from tidemark.errors import CallerError
 from tidemark.store.clickhouse import Store
-from tidemark.store.retention import Retention
 
 
 def run(settings: Settings, days: float, seed: int) -> None:
@@ -30,11 +29,7 @@ def run(settings: Settings, days: float, seed: int) -> None:
             f" at most --days {settings.raw_days}"
         )
     check_disk(settings.store_dsn, plan)
-    store = Store.open(
-        settings.store_dsn,
-        memory_bytes=settings.store_megabytes * 1_000_000,
-        retention=Retention(settings.raw_days, settings.hourly_days, settings.daily_days),
-    )
+    store = Store.configured(settings)
     console = Console(stderr=True)
     try:
         check_empty(store)

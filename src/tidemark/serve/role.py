@@ -42,7 +42,6 @@ from tidemark.serve.progress import Progress
 from tidemark.serve.routes import Sources
 from tidemark.serve.verdicts import VerdictSink
 from tidemark.store.clickhouse import Store
-from tidemark.store.retention import Retention
 from tidemark.store.rollups import Rollups
 from tidemark.store.sink import Sink
 
@@ -69,7 +68,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     streams_max = live_max(settings.live_max, raise_file_limit())
     async with AsyncExitStack() as resources:
         listener = resources.enter_context(listen(settings.host, settings.port))
-        store = await asyncio.to_thread(_open_store, settings)
+        store = await asyncio.to_thread(Store.configured, settings)
         resources.push_async_callback(asyncio.to_thread, store.close)
         board = Board(settings.population)
         await asyncio.to_thread(restore, board, store)
@@ -150,14 +149,6 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
     finally:
         listener.close()
-
-
-def _open_store(settings: Settings) -> Store:
-    return Store.open(
-        settings.store_dsn,
-        memory_bytes=settings.store_megabytes * 1_000_000,
-        retention=Retention(settings.raw_days, settings.hourly_days, settings.daily_days),
-    )
 
 
 def restore(board: Board, store: Store) -> None:

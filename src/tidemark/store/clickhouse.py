@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tidemark.config import Settings
 from tidemark.errors import CallerError, StoreError
 from tidemark.store import dsn as addresses
 from tidemark.store import sql
@@ -113,6 +114,15 @@ class Store:
             store.close()
             raise
         return store
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Store:
+        """Open the store that the settings name. Raises as `open` does."""
+        return cls.open(
+            settings.store_dsn,
+            memory_bytes=settings.store_megabytes * 1_000_000,
+            retention=Retention(settings.raw_days, settings.hourly_days, settings.daily_days),
+        )
 
     def _handle(self, memory_bytes: int) -> Handle:
         handle = Handle(self._target, memory_bytes)

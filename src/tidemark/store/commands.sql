@@ -1,39 +1,11 @@
 -- What the program writes by statements of SQL, a named one each. Observations, names, averages and
 -- influencers come as blocks of columns instead; clickhouse.py inserts those.
 
--- name: close_hour
--- The hour's rollups of a range of pks (inclusive) from the observations. Repeating it adds the same rows
--- with a newer closed_at, and those count. A range of 65,536 pks keeps the memory at some tens of MB.
-INSERT INTO hourly_rollups
-    (pk, hour, observations, last_observed_at,
-     follower_first, follower_last, follower_min, follower_max, follower_sum,
-     following_first, following_last, following_min, following_max, following_sum, closed_at)
-SELECT
-    o.pk,
-    {hour:DateTime('UTC')},
-    count(),
-    max(o.observed_at),
-    argMin(o.follower_count, o.observed_at),
-    argMax(o.follower_count, o.observed_at),
-    min(o.follower_count),
-    max(o.follower_count),
-    sum(o.follower_count),
-    argMin(o.following_count, o.observed_at),
-    argMax(o.following_count, o.observed_at),
-    min(o.following_count),
-    max(o.following_count),
-    sum(o.following_count),
-    {closed_at:DateTime64(3, 'UTC')}
-FROM observations AS o
-WHERE o.pk BETWEEN {first_pk:UInt32} AND {last_pk:UInt32}
-  AND o.observed_at >= {hour:DateTime('UTC')} AND o.observed_at < {hour:DateTime('UTC')} + INTERVAL 1 HOUR
-GROUP BY o.pk
-SETTINGS max_insert_threads = 1, max_threads = 1;
-
 -- name: close_hours
--- The same for a run of whole hours (from inclusive, to exclusive) in one pass, for history that came whole. A
--- part of a day holds each influencer's hours one after the other: hour by hour it would be read 24 times.
--- Aggregated in the order in which the rows lie, so it takes next to no memory.
+-- The rollups of a run of whole hours (from inclusive, to exclusive) and a range of pks (inclusive) from the
+-- observations. Repeating it adds the same rows with a newer closed_at, and those count. A part of a day holds each
+-- influencer's hours one after the other, so several hours cost little more than one. Aggregated in the order in
+-- which the rows lie: a range of 65,536 pks takes next to no memory.
 INSERT INTO hourly_rollups
     (pk, hour, observations, last_observed_at,
      follower_first, follower_last, follower_min, follower_max, follower_sum,

@@ -81,7 +81,8 @@ class Rollups:
             days_were_closed_until_s = self._store.periods.closed_until_s("1d")
             # The hours of what is too old now have lost some of their raw rows: they stay as they are.
             fresh = [mark for mark in marks if mark.hour_s >= self._store.kept().raw_since_s]
-            self._compute_hours(fresh)
+            for mark in fresh:
+                self._compute_hours(mark.hour_s, mark.hour_s + HOUR_S, [(mark.first_pk, mark.last_pk)])
             hours = self._close_hours()
             days = self._close_days()
             self._compute_days([mark for mark in fresh if mark.hour_s < days_were_closed_until_s])
@@ -102,9 +103,7 @@ class Rollups:
             from_s = self._next_hour()
             while from_s < until_s:
                 to_s = min(from_s // DAY_S * DAY_S + DAY_S, until_s)
-                for first_pk, last_pk in self._ranges:
-                    parameters = {"from": from_s, "to": to_s, "first_pk": first_pk, "last_pk": last_pk}
-                    store.execute("close_hours", parameters | {"closed_at": store.next_version()})
+                self._compute_hours(from_s, to_s, self._ranges)
                 store.set_closed("1h", to_s)
                 from_s = to_s
             while self._close_days():
@@ -120,8 +119,7 @@ class Rollups:
             return []
         hours = list(range(self._next_hour(), until_s, HOUR_S))[:HOURS_MAX]
         for hour_s in hours:
-            for first_pk, last_pk in self._ranges:
-                self._compute("close_hour", "hour", hour_s, first_pk, last_pk)
+            self._compute_hours(hour_s, hour_s + HOUR_S, self._ranges)
             store.set_closed("1h", hour_s + HOUR_S)
         return hours
 
@@ -140,9 +138,9 @@ class Rollups:
             store.set_closed("1d", day_s + DAY_S)
         return days
 
-    def _compute_hours(self, marks: list[Mark]) -> None:
-        for mark in marks:
-            self._compute("close_hour", "hour", mark.hour_s, mark.first_pk, mark.last_pk)
+    def _compute_hours(self, from_s: int, to_s: int, ranges: list[tuple[int, int]]) -> None:
+        for first_pk, last_pk in ranges:
+            self._compute("close_hours", {"from": from_s, "to": to_s}, first_pk, last_pk)
 
     def _compute_days(self, marks: list[Mark]) -> None:
         for day_s in sorted({mark.hour_s // DAY_S * DAY_S for mark in marks}):
@@ -153,9 +151,9 @@ class Rollups:
 
     def _compute_day(self, day_s: int, ranges: list[tuple[int, int]]) -> None:
         for first_pk, last_pk in ranges:
-            self._compute("close_day", "day", day_s, first_pk, last_pk)
+            self._compute("close_day", {"day": day_s}, first_pk, last_pk)
         self._store.snapshot_ranks(day_s)
 
-    def _compute(self, command: str, name: str, period_s: int, first_pk: int, last_pk: int) -> None:
-        parameters = {name: period_s, "first_pk": first_pk, "last_pk": last_pk}
+    def _compute(self, command: str, period: dict[str, int], first_pk: int, last_pk: int) -> None:
+        parameters = period | {"first_pk": first_pk, "last_pk": last_pk}
         self._store.execute(command, parameters | {"closed_at": self._store.next_version()})
