@@ -7,6 +7,7 @@ Roles are imported when they are started, so that `--help` is quick and a poller
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -300,9 +301,10 @@ def _option(name: str, default: float, text: str) -> Callable[[Command], Command
 
 
 def _measured(title: str, as_json: bool, measure: Callable[[], Mapping[str, Any]]) -> None:
-    """Measure and report; an error is one line."""
+    """Measure and report; an error is one line. SIGTERM is as Ctrl-C: what was started is stopped and removed."""
     from tidemark.bench.report import show
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         report = measure()
     except TidemarkError as error:
@@ -387,6 +389,17 @@ def bench_storage(influencers: int, minutes: int, as_json: bool) -> None:
     from tidemark.bench.storage import measure
 
     _measured("storage", as_json, lambda: measure(influencers, minutes))
+
+
+@bench.command("merges")
+@_option("blocks", 1_000, "Blocks to insert, 16,667 observations each, ten a second.")
+@_option("rounds", 1, "Runs of each, in alternation.")
+@_as_json
+def bench_merges(blocks: int, rounds: int, as_json: bool) -> None:
+    """What it costs to merge sooner than ClickHouse does by itself, and how many parts are left to read."""
+    from tidemark.bench.merges import measure
+
+    _measured("merges", as_json, lambda: measure(blocks, rounds))
 
 
 @bench.command("encoding")

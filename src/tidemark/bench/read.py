@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
 import statistics
 import tempfile
 import time
-import urllib.request
+import urllib.parse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tidemark.bench.fleet import fleet
 from tidemark.bench.storage import FIRST_PK, write_history
-from tidemark.bench.target import wrk
+from tidemark.bench.target import Wrk, wrk
 from tidemark.store.clickhouse import Store
 
 LATEST_CONNECTIONS: Final = 8
 SERIES_CONNECTIONS: Final = 2
-PACED_RATE: Final = 200
-"""Requests a second at which the latency is told: what 10,000 readers an hour make in a minute, and more."""
+LATEST_RATE: Final = 200
+SERIES_RATE: Final = 20
+"""Requests a second at which the latency is told: 10,000 readers an hour are 3 a second, a chart or a few each."""
 
 HISTORY_PKS: Final = 20_000
 HISTORY_MINUTES: Final = 1_440
@@ -55,49 +58,67 @@ def _read(data: Path, seconds: float, rounds: int, say: Callable[[str], None]) -
     with fleet("--interval", "60", data=data) as up:
         say("warming up: the first minute observes everybody once, and yesterday's hours are closed")
         time.sleep(90)
-        latest, series, paced = [], [], []
+        latest, latest_paced, series, series_paced = [], [], [], []
+        last = FIRST_PK + HISTORY_PKS - 1
         for _ in range(rounds):
             script = _LATEST.format(first=FIRST_PK, last=1_999_999)
             latest.append(wrk(up.url, seconds, LATEST_CONNECTIONS, "/", script))
-            since_s, last = int(time.time()) - 86_400, FIRST_PK + HISTORY_PKS - 1
+            latest_paced.append(_paced(up.url, LATEST_RATE, seconds, _latest_path))
+            since_s = int(time.time()) - 86_400
             script = _SERIES.format(first=FIRST_PK, last=last, since=since_s)
             series.append(wrk(up.url, seconds, SERIES_CONNECTIONS, "/", script))
-            paced.append(_paced(up.url, seconds))
+            series_paced.append(_paced(up.url, SERIES_RATE, seconds, partial(_series_path, since_s)))
         stats = up.stats()
         return {
             "observationsPerSecond": stats["observationsPerSecond"],
             "rows": stats["observationsTotal"],
-            "latest": {
-                "connections": LATEST_CONNECTIONS,
-                "perSecond": statistics.median(run.per_second for run in latest),
-                "p50Ms": statistics.median(run.p50_ms for run in latest),
-                "p99Ms": statistics.median(run.p99_ms for run in latest),
-            },
-            "latestPaced": {
-                "perSecond": PACED_RATE,
-                "p50Ms": statistics.median(run[0] for run in paced),
-                "p99Ms": statistics.median(run[1] for run in paced),
-            },
-            "series": {
-                "connections": SERIES_CONNECTIONS,
-                "perSecond": statistics.median(run.per_second for run in series),
-                "p50Ms": statistics.median(run.p50_ms for run in series),
-                "p99Ms": statistics.median(run.p99_ms for run in series),
-            },
+            "latest": _saturated(LATEST_CONNECTIONS, latest),
+            "latestPaced": _steady(LATEST_RATE, latest_paced),
+            "series": _saturated(SERIES_CONNECTIONS, series),
+            "seriesPaced": _steady(SERIES_RATE, series_paced),
         }
 
 
-def _paced(url: str, seconds: float) -> tuple[float, float]:
-    """p50 and p99 in milliseconds of latest values at a steady rate, counted from when each was due."""
+def _latest_path(i: int) -> str:
+    return f"/v1/influencers/{FIRST_PK + i * 7919 % 1_000_000}"
+
+
+def _series_path(since_s: int, i: int) -> str:
+    return f"/v1/influencers/{FIRST_PK + i * 7919 % HISTORY_PKS}/series?step=raw&from={since_s}"
+
+
+def _paced(url: str, rate: float, seconds: float, path: Callable[[int], str]) -> dict[str, float]:
+    """Reads on one connection, a steady number a second; latency is counted from when each was due."""
+    address = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     waits = []
     start = time.monotonic()
-    for i in range(int(seconds * PACED_RATE)):
-        due = start + i / PACED_RATE
+    for i in range(int(seconds * rate)):
+        due = start + i / rate
         time.sleep(max(0.0, due - time.monotonic()))
-        with urllib.request.urlopen(
-            f"{url}/v1/influencers/{1_000_000 + i * 7919 % 1_000_000}", timeout=10
-        ) as answer:
-            answer.read()
+        connection.request("GET", path(i))
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{path(i)} was answered with {answer.status}")
         waits.append((time.monotonic() - due) * 1_000)
-    ordered = sorted(waits)
-    return statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
+    connection.close()
+    waits.sort()
+    return {"p50Ms": statistics.median(waits), "p99Ms": waits[int(len(waits) * 0.99)]}
+
+
+def _saturated(connections: int, runs: list[Wrk]) -> dict[str, float]:
+    return {
+        "connections": connections,
+        "perSecond": statistics.median(run.per_second for run in runs),
+        "p50Ms": statistics.median(run.p50_ms for run in runs),
+        "p99Ms": statistics.median(run.p99_ms for run in runs),
+    }
+
+
+def _steady(rate: float, runs: list[dict[str, float]]) -> dict[str, float]:
+    return {
+        "perSecond": rate,
+        "p50Ms": statistics.median(run["p50Ms"] for run in runs),
+        "p99Ms": statistics.median(run["p99Ms"] for run in runs),
+    }

@@ -466,6 +466,10 @@ class Store:
             for row in self.query("table_sizes").to_pylist()
         }
 
+    def merged_rows(self) -> int:
+        """How many rows were merged since the engine started, in all tables."""
+        return int(self.query("merged_rows")["rows"][0].as_py())
+
     def column_bytes(self, table: str) -> dict[str, int]:
         """Compressed bytes of each column of a table, as far as its parts are large enough for a file a column."""
         found = self.query("column_sizes", {"table": table})

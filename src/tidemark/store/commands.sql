@@ -109,3 +109,7 @@ ALTER TABLE {table:Identifier} MODIFY SETTING min_bytes_for_wide_part = 0;
 -- name: merge
 -- For measurements: merge what ClickHouse would merge sooner or later by itself.
 OPTIMIZE TABLE {table:Identifier} FINAL;
+
+-- name: merge_by_default
+-- For measurements: merge the observations as ClickHouse does by itself.
+ALTER TABLE observations RESET SETTING merge_selector_base;

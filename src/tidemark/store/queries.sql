@@ -455,3 +455,7 @@ FROM system.parts_columns
 WHERE active AND database = currentDatabase() AND table = {table:String}
 GROUP BY column
 ORDER BY column;
+
+-- name: merged_rows
+-- Rows that merges wrote since the engine started. For measurements.
+SELECT sum(value) AS rows FROM system.events WHERE event = 'MergedRows';
