@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.log.server import NatsServer
+from tests.log.server import nats_running
 from tidemark.classify.classifier import classify
 from tidemark.config import Settings, load
 from tidemark.log import streams
@@ -28,10 +28,8 @@ PATIENCE_S = 60
 @pytest.fixture(scope="session")
 def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server; each test empties its streams."""
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
-    server.start()
-    yield server.url
-    server.kill()
+    with nats_running(tmp_path_factory.mktemp("nats")) as server:
+        yield server.url
 
 
 @pytest.fixture

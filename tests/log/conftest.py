@@ -5,14 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.log.server import NatsServer
+from tests.log.server import NatsServer, nats_running
 
 
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    server = NatsServer(folder)
-    server.start()
-    yield server
-    server.kill()
+    with nats_running(tmp_path / "nats") as server:
+        yield server

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -73,6 +74,18 @@ class NatsServer:
     def restart(self) -> None:
         self.kill()
         self.start()
+
+
+@contextmanager
+def nats_running(folder: Path) -> Iterator[NatsServer]:
+    """A server that keeps its data in this folder, for as long as it is wanted."""
+    folder.mkdir(exist_ok=True)
+    server = NatsServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 async def until(reached: Callable[[], object], what: str) -> None:

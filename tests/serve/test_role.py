@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.log.server import NatsServer
+from tests.log.server import NatsServer, nats_running
 from tidemark.board import Board
 from tidemark.config import load
 from tidemark.log.client import Log, connect
@@ -31,12 +31,8 @@ NOW_S = int(time.time())
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[NatsServer]:
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    server = NatsServer(folder)
-    server.start()
-    yield server
-    server.kill()
+    with nats_running(tmp_path / "nats") as server:
+        yield server
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.log.server import NatsServer, until
+from tests.log.server import NatsServer, nats_running, until
 from tidemark.board import Board
 from tidemark.config import load
 from tidemark.errors import StoreError
@@ -49,10 +49,8 @@ def verdicts(rows: dict[int, bool], at_s: int = NOW_S) -> Verdicts:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    server = NatsServer(tmp_path_factory.mktemp("nats"))
-    server.start()
-    yield server
-    server.kill()
+    with nats_running(tmp_path_factory.mktemp("nats")) as server:
+        yield server
 
 
 @pytest.fixture

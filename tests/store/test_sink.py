@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.log.server import NatsServer, until
+from tests.log.server import nats_running, until
 from tidemark.board import Board
 from tidemark.config import load
 from tidemark.errors import StoreError
@@ -112,14 +112,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 async def log(tmp_path: Path) -> AsyncIterator[Log]:
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    server = NatsServer(folder)
-    server.start()
-    async with connect(load(nats=(server.url,)), "test") as log:
-        await log.open()
-        yield log
-    server.kill()
+    with nats_running(tmp_path / "nats") as server:
+        async with connect(load(nats=(server.url,)), "test") as log:
+            await log.open()
+            yield log
 
 
 async def test_batches_reach_the_board_and_the_store(log: Log, store: Store, start: Start) -> None:
