@@ -73,8 +73,8 @@ def draw(report: Mapping[str, Any]) -> str:
         f'  <circle class="run" cx="{LEFT + 6}" cy="{foot - 4}" r="4"/><text x="{LEFT + 16}" y="{foot}">a run</text>',
         f'  <path class="limit" d="M{LEFT + 80} {foot - 4}h28"/>'
         f'<text x="{LEFT + 114}" y="{foot}">what the API hosts allow, {limit:,} each</text>',
-        f'  <path class="law" d="M{LEFT + 350} {foot - 4}h28"/>'
-        f'<text x="{LEFT + 384}" y="{foot}">Universal Scalability Law, fitted</text>',
+        f'  <path class="law" d="M{LEFT + 370} {foot - 4}h28"/>'
+        f'<text x="{LEFT + 404}" y="{foot}">Universal Scalability Law, fitted</text>',
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
