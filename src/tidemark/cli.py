@@ -282,6 +282,8 @@ def bench() -> None:
 
     Run them one at a time on an otherwise idle machine, and quote ratios: absolute figures are the machine's.
     """
+    # As Ctrl-C does: what a benchmark started is stopped, and its folder removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 _target = click.option(
@@ -301,10 +303,9 @@ def _option(name: str, default: float, text: str) -> Callable[[Command], Command
 
 
 def _measured(title: str, as_json: bool, measure: Callable[[], Mapping[str, Any]]) -> None:
-    """Measure and report; an error is one line. SIGTERM is as Ctrl-C: what was started is stopped and removed."""
+    """Measure and report; an error is one line."""
     from tidemark.bench.report import show
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         report = measure()
     except TidemarkError as error:

@@ -132,9 +132,7 @@ class Fleet:
         self.until(self.in_step, "a NATS cluster in step")
 
     async def _connected(self) -> Any:
-        servers = [
-            f"nats://{self.spread.token}@{self.spread.hosts[name].address}:4222" for name in NATS_HOSTS
-        ]
+        servers = self.spread.nats_urls
         try:
             return await nats.connect(servers, connect_timeout=2, max_reconnect_attempts=2, ping_interval=1)
         except nats.errors.Error as error:
@@ -209,10 +207,8 @@ class Witness:
 
     def __init__(self, fleet: Fleet, path: Path) -> None:
         self._path = path
-        servers = [
-            f"nats://{fleet.spread.token}@{fleet.spread.hosts[name].address}:4222" for name in NATS_HOSTS
-        ]
-        self._command = [sys.executable, str(Path(__file__).with_name("witness.py")), *servers]
+        program = Path(__file__).with_name("witness.py")
+        self._command = [sys.executable, str(program), *fleet.spread.nats_urls]
 
     def __enter__(self) -> Witness:
         with self._path.open("w") as output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +30,7 @@ def measure(seconds: float) -> dict[str, Any]:
     report: dict[str, Any] = {"rowsOfABatch": SHARD_SIZE_PKS}
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder, spread(Path(folder)) as fleet:
         fleet.start_nats()
-        servers = [f"nats://{fleet.token}@{fleet.hosts[name].address}:4222" for name in NATS_HOSTS]
-        settings = load(nats=servers, replicas=len(NATS_HOSTS), log_level="error")
+        settings = load(nats=fleet.nats_urls, replicas=len(NATS_HOSTS), log_level="error")
         telemetry.configure_logging(settings, "bench")
         for at_once in AT_ONCE:
             report[f"atOnce{at_once}"] = asyncio.run(_run(settings, fleet, at_once, seconds))
@@ -57,10 +57,7 @@ async def _run(settings: Settings, fleet: Spread, at_once: int, seconds: float) 
             number = first
             while time.monotonic() - began < seconds:
                 shard = number % SHARDS
-                batch = batches[shard]
-                await log.publish_batch(
-                    shard, Batch(f"{at_once} {number}", *(getattr(batch, name) for name in _COLUMNS))
-                )
+                await log.publish_batch(shard, replace(batches[shard], tick_id=f"{at_once} {number}"))
                 published += 1
                 number += at_once
 
@@ -76,9 +73,6 @@ async def _run(settings: Settings, fleet: Spread, at_once: int, seconds: float) 
         "observationsPerSecond": published * SHARD_SIZE_PKS / took_s,
         "natsCpuMicrosecondsPerObservation": cores * took_s / (published * SHARD_SIZE_PKS) * 1e6,
     }
-
-
-_COLUMNS: Final = ("pk", "observed_at_ms", "follower_count", "following_count", "username")
 
 
 def _batch(shard: int) -> Batch:

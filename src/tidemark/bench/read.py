@@ -72,10 +72,10 @@ def _read(data: Path, seconds: float, rounds: int, say: Callable[[str], None]) -
         return {
             "observationsPerSecond": stats["observationsPerSecond"],
             "rows": stats["observationsTotal"],
-            "latest": _saturated(LATEST_CONNECTIONS, latest),
-            "latestPaced": _steady(LATEST_RATE, latest_paced),
-            "series": _saturated(SERIES_CONNECTIONS, series),
-            "seriesPaced": _steady(SERIES_RATE, series_paced),
+            "latest": {"connections": LATEST_CONNECTIONS} | _medians(latest),
+            "latestPaced": _medians(latest_paced),
+            "series": {"connections": SERIES_CONNECTIONS} | _medians(series),
+            "seriesPaced": _medians(series_paced),
         }
 
 
@@ -87,8 +87,8 @@ def _series_path(since_s: int, i: int) -> str:
     return f"/v1/influencers/{FIRST_PK + i * 7919 % HISTORY_PKS}/series?step=raw&from={since_s}"
 
 
-def _paced(url: str, rate: float, seconds: float, path: Callable[[int], str]) -> dict[str, float]:
-    """Reads on one connection, a steady number a second; latency is counted from when each was due."""
+def _paced(url: str, rate: float, seconds: float, path: Callable[[int], str]) -> Wrk:
+    """As wrk says it, of reads on one connection, so many a second; latency is counted from when each was due."""
     address = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
     waits = []
@@ -104,21 +104,12 @@ def _paced(url: str, rate: float, seconds: float, path: Callable[[int], str]) ->
         waits.append((time.monotonic() - due) * 1_000)
     connection.close()
     waits.sort()
-    return {"p50Ms": statistics.median(waits), "p99Ms": waits[int(len(waits) * 0.99)]}
+    return Wrk(rate, statistics.median(waits), waits[int(len(waits) * 0.99)])
 
 
-def _saturated(connections: int, runs: list[Wrk]) -> dict[str, float]:
+def _medians(runs: list[Wrk]) -> dict[str, float]:
     return {
-        "connections": connections,
         "perSecond": statistics.median(run.per_second for run in runs),
         "p50Ms": statistics.median(run.p50_ms for run in runs),
         "p99Ms": statistics.median(run.p99_ms for run in runs),
-    }
-
-
-def _steady(rate: float, runs: list[dict[str, float]]) -> dict[str, float]:
-    return {
-        "perSecond": rate,
-        "p50Ms": statistics.median(run["p50Ms"] for run in runs),
-        "p99Ms": statistics.median(run["p99Ms"] for run in runs),
     }

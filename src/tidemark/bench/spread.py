@@ -80,6 +80,11 @@ class Spread:
     token: str = field(default_factory=lambda: f"t{secrets.token_hex(16)}", repr=False)
     _opened: int = 0
 
+    @property
+    def nats_urls(self) -> list[str]:
+        """The NATS servers, as a program on the computer itself reaches them."""
+        return [f"nats://{self.token}@{self.hosts[name].address}:4222" for name in NATS_HOSTS]
+
     def start(self, role: str, host: str, *flags: str) -> Running:
         """Start a role of Tidemark on a host; its data folder is that of the host."""
         variables = plain_environment() | {

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 RESAMPLES: Final = 2_000
 CONFIDENCE: Final = 0.95
@@ -46,7 +45,8 @@ class Usl:
 
     def at(self, hosts: float) -> float:
         """X(N)."""
-        return float(_law(hosts, self.rate.value, self.sigma.value, self.kappa.value))
+        sigma, kappa = self.sigma.value, self.kappa.value
+        return self.rate.value * hosts / (1 + sigma * (hosts - 1) + kappa * hosts * (hosts - 1))
 
 
 def fit(runs: Mapping[int, Sequence[float]], seed: int) -> Usl | None:
@@ -72,9 +72,3 @@ def _coefficients(runs: Mapping[int, Sequence[float]]) -> tuple[float, float, fl
     terms = np.column_stack([np.ones_like(hosts), hosts - 1, hosts * (hosts - 1)])
     (one, contention, coherence), *_ = np.linalg.lstsq(terms, hosts / rates)
     return float(1 / one), float(contention / one), float(coherence / one)
-
-
-def _law(
-    hosts: float | npt.NDArray[np.float64], rate: float, sigma: float, kappa: float
-) -> float | npt.NDArray[np.float64]:
-    return rate * hosts / (1 + sigma * (hosts - 1) + kappa * hosts * (hosts - 1))
