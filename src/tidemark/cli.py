@@ -346,12 +346,13 @@ def bench_e2e(seconds: float, rounds: int, pollers: int, kind: str, as_json: boo
 @bench.command("steady")
 @_option("minutes", 10, "Minutes, after a warm-up of one.")
 @click.option("--influencers", default="1000000-1999999", show_default=True, help="The pks to watch.")
+@_option("pipeline", 1, "Requests in flight on one connection.")
 @_as_json
-def bench_steady(minutes: int, influencers: str, as_json: bool) -> None:
+def bench_steady(minutes: int, influencers: str, pipeline: int, as_json: bool) -> None:
     """A million influencers every minute: coverage, freshness, CPU, memory."""
     from tidemark.bench.steady import measure
 
-    _measured("steady", as_json, lambda: measure(minutes, influencers, _progress))
+    _measured("steady", as_json, lambda: measure(minutes, influencers, pipeline, _progress))
 
 
 @bench.command("read")

@@ -13,13 +13,13 @@ NOT_OURS: Final = ("simulate",)
 """The stand-in is the API, not Tidemark."""
 
 
-def measure(minutes: int, influencers: str, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(minutes: int, influencers: str, pipeline: int, say: Callable[[str], None]) -> dict[str, Any]:
     """`tidemark up --interval 60` with the stand-in: one interval to warm up, then so many minutes.
 
     Coverage and freshness are asked for each second, the worst of each minute is told. CPU and memory are of
     all of Tidemark's processes and its NATS, without the stand-in.
     """
-    with fleet("--influencers", influencers, "--interval", "60") as up:
+    with fleet("--influencers", influencers, "--interval", "60", "--pipeline", str(pipeline)) as up:
         say("warming up: the first minute observes everybody once")
         time.sleep(75)
         buckets, first = up.histogram(HISTOGRAM), up.usage()
@@ -48,6 +48,7 @@ def measure(minutes: int, influencers: str, say: Callable[[str], None]) -> dict[
         cores = before.cores_since(first)
         return {
             "influencers": influencers,
+            "pipeline": pipeline,
             "minutes": by_minute,
             "coverageMin": min(row["coverage"] for row in by_minute),
             "freshnessP99Max": max(row["freshnessP99"] for row in by_minute),
