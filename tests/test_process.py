@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tidemark.process import FAILURE, OK, spawn, wait
+from tidemark.process import FAILURE, OK, USAGE, spawn, wait
 
 PATIENCE_S = 60
 ROLE = """
@@ -74,6 +74,12 @@ def test_an_error_of_ours_is_one_line(body: str, tmp_path: Path) -> None:
         said, complaints = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == FAILURE
     assert (said, complaints) == ("", "tidemark: the disk is full; free some\n")
+
+
+def test_a_wrong_setting_that_only_the_role_notices_has_the_status_of_a_wrong_flag(tmp_path: Path) -> None:
+    with started(tmp_path, 'raise errors.CallerError("give another")') as process:
+        _, complaints = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, complaints) == (USAGE, "tidemark: give another\n")
 
 
 def test_a_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:

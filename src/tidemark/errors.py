@@ -7,11 +7,11 @@ it is printed as it stands.
 
 
 class TidemarkError(Exception):
-    """Anything that Tidemark itself reports; `str()` is one line for a person."""
+    """Anything that Tidemark itself reports; `str()` is one line for a person. The exit status is 1."""
 
 
 class CallerError(TidemarkError):
-    """The caller's: a wrong flag, setting, request or environment. Nothing was started."""
+    """The caller's: a wrong flag, setting or request. Nothing was started; the exit status is 2."""
 
 
 class UpstreamError(TidemarkError):

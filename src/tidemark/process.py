@@ -15,12 +15,12 @@ import uvloop
 
 from tidemark import telemetry
 from tidemark.config import Settings
-from tidemark.errors import TidemarkError
+from tidemark.errors import CallerError, TidemarkError
 
 OK: Final = 0
 FAILURE: Final = 1
 USAGE: Final = 2
-"""A wrong flag or setting; a failure that shows later, such as a port in use, is 1."""
+"""A wrong flag or setting; a failure of something else, such as a port in use, is 1."""
 
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """The pipeline makes no reference cycles for an observation; the default of 700 looks for them all the time."""
@@ -61,7 +61,7 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         if ours is None:
             raise
         complain(ours)
-        return FAILURE
+        return USAGE if isinstance(ours, CallerError) else FAILURE
     return OK
 
 

@@ -16,7 +16,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from tidemark.config import Settings
-from tidemark.errors import CallerError
+from tidemark.errors import TidemarkError
 
 RUN_FOLDER: Final = "run"
 """In the data folder: one small file for each running process, for `tidemark status`."""
@@ -125,7 +125,7 @@ def start_metrics(settings: Settings) -> int:
     try:
         server, _ = start_http_server(settings.metrics_port, addr=settings.host)
     except OSError as error:
-        raise CallerError(
+        raise TidemarkError(
             f"cannot serve metrics on {settings.host}:{settings.metrics_port}: {error.strerror};"
             " choose another --metrics-port"
         ) from error
@@ -142,7 +142,7 @@ def registered(settings: Settings, role: str, **facts: Any) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps({"role": role, "pid": os.getpid(), "since": int(time.time()), **facts}))
     except OSError as error:
-        raise CallerError(
+        raise TidemarkError(
             f"cannot write to the data folder {settings.data}: {error.strerror};"
             " free some space, mend its rights or choose another --data"
         ) from error

@@ -141,6 +141,7 @@ class Scene:
             at = np.full(len(pk), int(time.time()))
             self.take(pk, at, followers, values.following_count[pk - FIRST], stored=True)
             self.sink.rows_stored += len(pk)
+            self.sink.rows_added += len(pk)
             self.figures.tick()
             self.publish()
             time.sleep(1)

@@ -113,6 +113,16 @@ async def test_a_turn_is_queued_once_and_taken_in_order(log: Log) -> None:
     assert await turns(consumer, 0) == []
 
 
+async def test_turns_of_shards_that_nobody_watches_any_more_can_be_dropped(log: Log) -> None:
+    for shard in range(4):
+        await log.publish_turn(Turn(shard, shard * 10, shard * 10 + 9, 1_000, 1_000))
+    await log.publish_jump(Turn(3, 35, 35, 5, 5), day=1)
+    await log.drop_turns_from(2)
+    consumer = await log.consume_turns()
+    assert [turn.first_pk for turn in await turns(consumer, 3)] == [0, 10, 35]
+    assert await turns(consumer, 0) == []
+
+
 async def test_the_turn_that_is_due_comes_though_it_was_taken_early(log: Log) -> None:
     consumer = await log.consume_turns()
     early, due = Turn(0, 0, 9, 9_000, 1_000), Turn(0, 0, 9, 9_000, 9_000)

@@ -33,3 +33,20 @@ async def test_ages_grow_and_rows_are_told_without_a_new_view(monkeypatch: pytes
     assert after.freshness_seconds.max >= before.freshness_seconds.max + 1
     assert (before.observations_total, after.observations_total) == (0, 3)
     assert (before.lag_batches, after.lag_batches) == (3, 0)
+
+
+def test_the_rate_is_of_what_was_added_also_while_old_rows_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    sink: Any = SimpleNamespace(rows_stored=1_440_000_000, rows_added=0)
+    told = Figures(Board(Population(1, 3)), sink, 60_000)
+    assert told.observations_per_second() == 0.0
+    for _ in range(20):
+        told.tick()
+        now += 0.5
+        sink.rows_added += 1_500
+        sink.rows_stored -= 100_000_000
+    told.tick()
+    assert told.observations_per_second() == 3_000.0

@@ -204,7 +204,7 @@ async def test_the_board_is_restored_from_the_store(tmp_path: Path) -> None:
         store.insert_usernames(taken.pk, taken.username, at)
         store.insert_observations(taken.pk, at, taken.follower_count, taken.following_count)
         board = Board(POPULATION)
-        restore(board, store)
+        restore(board, store, 86_400)
         latest = board.view.latest(1_003)
         assert latest is not None
         assert (latest.username, latest.follower_count, latest.rank) == ("influencer-1003", 200, 3)

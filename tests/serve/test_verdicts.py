@@ -14,6 +14,7 @@ import pytest
 
 from tests.log.server import NatsServer, nats_running, until
 from tidemark.board import Board
+from tidemark.board.table import record_batches
 from tidemark.config import load
 from tidemark.errors import StoreError
 from tidemark.log.client import Consumer, Log, connect
@@ -159,8 +160,23 @@ async def test_a_new_store_reads_all_and_a_known_one_what_is_new(served: Served,
     await publish(log, verdicts({1_001: True}))
     await again.take_all()
     assert again.board.publish(1).values.verdict.tolist() == [-1, 1] + [-1] * 8
-    restore(again.board, served.store)
+    restore(again.board, served.store, 86_400)
     assert again.board.view.values.verdict.tolist() == [1, 1] + [-1] * 8
+
+
+async def test_who_was_not_watched_for_a_while_has_the_verdict_again(served: Served, log: Log) -> None:
+    pk, counts = np.arange(1_000, 1_002, dtype=np.uint32), np.ones(2, np.uint32)
+    await publish(log, verdicts({1_000: True, 1_001: False}))
+    await served.take_all()
+    for population in (Population(1_000, 1_000), POPULATION):
+        # As if it had been written down long after the verdicts came, by whom the other was not watched.
+        board = Board(population)
+        board.restore(pk, counts, counts, np.full(2, int(time.time()) + 100_000, np.uint32))
+        view = board.publish(1)
+        served.store.replace_influencers(record_batches(view))
+        restored = Board(population)
+        restore(restored, served.store, 86_400)
+        assert restored.view.values.verdict.tolist()[:2] == [1, 0][: population.size]
 
 
 async def test_the_answers(served: Served, log: Log) -> None:

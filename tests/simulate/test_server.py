@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from tidemark.errors import CallerError
+from tidemark.errors import CallerError, TidemarkError
 from tidemark.simulate import Faults, Mockstagram, SimulateOptions, Walk, is_suspicious, serve
 from tidemark.simulate.requests import BODY_MAX_BYTES
 
@@ -173,9 +173,9 @@ async def test_faults_arrive(start: Start) -> None:
         await garbage.ask(get(PK))
 
 
-async def test_a_port_in_use_is_the_callers_fault(start: Start) -> None:
+async def test_a_port_in_use_is_told(start: Start) -> None:
     port = (await start()).port
-    with pytest.raises(CallerError, match=f"port {port} .*give another"):
+    with pytest.raises(TidemarkError, match=f"port {port} .*give another"):
         await Mockstagram(SimulateOptions(port=port, last=1_000_001)).start()
 
 
@@ -221,7 +221,7 @@ async def test_serve_runs_until_it_is_told_to_stop() -> None:
         test_nonsense_is_refused,
         test_a_saturated_server_keeps_its_pace_and_the_order,
         test_faults_arrive,
-        test_a_port_in_use_is_the_callers_fault,
+        test_a_port_in_use_is_told,
         test_stop_drops_connections_and_frees_the_port,
     ],
 )

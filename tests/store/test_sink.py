@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 
 from tests.log.server import nats_running, until
+from tidemark import telemetry
 from tidemark.board import Board
 from tidemark.config import load
 from tidemark.errors import StoreError
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
+from tidemark.store import sink as sinks
 from tidemark.store.clickhouse import Store
-from tidemark.store.sink import Seen, Sink
+from tidemark.store.sink import REPEATED_S, Seen, Sink
 
 POPULATION = Population(1_000, 1_099, shard_size=10)
 NOW_S = int(time.time())
@@ -44,6 +46,14 @@ def test_seen_knows_a_batch_by_its_id() -> None:
     assert seen.take(batch(0, NOW_S))
     assert not seen.take(batch(0, NOW_S, followers=8))
     assert seen.take(batch(1, NOW_S))
+
+
+def test_an_id_that_comes_again_much_later_is_another_batch() -> None:
+    seen = Seen(stored_until_s=0)
+    assert seen.take(batch(0, NOW_S, "a clock set back"))
+    assert not seen.take(batch(0, NOW_S + REPEATED_S, "a clock set back"))
+    assert seen.take(batch(0, NOW_S + REPEATED_S + 1, "a clock set back"))
+    assert not seen.take(batch(0, NOW_S + REPEATED_S + 1, "a clock set back"))
 
 
 def test_only_what_the_store_had_reached_is_doubtful() -> None:
@@ -80,7 +90,7 @@ class Running:
         return times
 
 
-Start = Callable[[], Running]
+Start = Callable[..., Running]
 
 
 @pytest.fixture
@@ -91,8 +101,8 @@ async def start(store: Store, log: Log) -> AsyncIterator[Start]:
     async def consumer() -> Consumer:
         return await log.consume_observations(store.store_id)
 
-    def start() -> Running:
-        board = Board(POPULATION)
+    def start(board: Board | None = None) -> Running:
+        board = board or Board(POPULATION)
         sink = Sink(store, board, POPULATION.first)
         stop = asyncio.Event()
         started.append(Running(store, board, sink, stop, asyncio.ensure_future(sink.run(consumer, stop))))
@@ -187,6 +197,61 @@ async def test_an_insert_of_unknown_outcome_is_repeated_without_doubling(
     assert running.rows(1_000) == running.rows(1_019) == [NOW_S]
 
 
+@pytest.mark.parametrize("stored_rows", [0, 4, 10])
+async def test_what_the_board_was_restored_with_is_stored_if_the_store_lacks_it(
+    log: Log, store: Store, start: Start, stored_rows: int
+) -> None:
+    # The board is written down once a minute, also with what is not in the store yet when the process is killed.
+    killed = batch(0, NOW_S)
+    at = (killed.observed_at_ms // 1_000).astype(np.uint32)
+    columns = (killed.pk, at, killed.follower_count, killed.following_count)
+    store.insert_observations(*(column[:stored_rows] for column in columns))
+    await log.publish_batch(0, killed)
+    await log.publish_batch(0, batch(0, NOW_S, "the same second", followers=8))
+    await log.publish_batch(1, batch(1, NOW_S))
+    board = Board(POPULATION)
+    board.restore(killed.pk, killed.follower_count, killed.following_count, at)
+    running = start(board)
+    await until(
+        lambda: running.sink.rows_stored == 20 and running.sink.lag_batches == 0, "what was published"
+    )
+    await running.end()
+    assert [running.rows(pk) for pk in range(1_000, 1_020)] == [[NOW_S]] * 20
+    assert store.series(1_009, NOW_S, NOW_S + 1, "raw").follower_count.tolist() == [7]
+    assert store.load_usernames(0)["pk"].to_pylist() == list(range(1_000, 1_020))
+
+
+async def test_what_a_stop_gave_up_is_stored_after_the_next_start(
+    log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inserted, tried = store.insert_observations, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def full(*columns: Any) -> None:
+        loop.call_soon_threadsafe(tried.set)
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(store, "insert_observations", full)
+    monkeypatch.setattr(sinks, "RETRY_MIN_S", 600.0)
+    running = start()
+    await log.publish_batch(0, batch(0, NOW_S))
+    async with asyncio.timeout(60):
+        await tried.wait()
+    # While the first block waits to be stored, its batch comes again, with another that belongs to the next block.
+    again = batch(0, NOW_S)
+    await log._publish("tidemark.observations.77", again.encode(), "another id")
+    await log.publish_batch(1, batch(1, NOW_S))
+    await until(lambda: running.board.publish(NOW_S * 1_000).total == 20, "the next block")
+    # The disk has room again, but the stop comes before the first block is tried anew.
+    monkeypatch.setattr(store, "insert_observations", inserted)
+    await running.end()
+    assert store.row_count() == 0
+    next_one = start()
+    await until(lambda: next_one.sink.rows_stored == 20 and next_one.sink.lag_batches == 0, "all of it")
+    await next_one.end()
+    assert [next_one.rows(pk) for pk in range(1_000, 1_020)] == [[NOW_S]] * 20
+
+
 async def test_one_observation_a_second(log: Log, store: Store, start: Start) -> None:
     running = start()
     await log.publish_batch(0, batch(0, NOW_S, "first"))
@@ -217,3 +282,19 @@ async def test_a_batch_from_the_future_waits_in_the_log(log: Log, store: Store, 
     )
     await running.end()
     assert running.board.publish(NOW_S * 1_000).total == 10
+
+
+async def test_too_many_batches_from_the_future_do_not_hold_up_the_others(
+    log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "FUTURE_MAX_BATCHES", 2)
+    aside = telemetry.SET_ASIDE._value.get()
+    running = start()
+    for shard in range(4):
+        await log.publish_batch(shard, batch(shard, NOW_S + 7_200))
+    await log.publish_batch(4, batch(4, NOW_S))
+    await until(
+        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 2, "what was published"
+    )
+    await running.end()
+    assert telemetry.SET_ASIDE._value.get() - aside == 2

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.supervise.conftest import environment, until_now
-from tidemark.errors import CallerError
+from tidemark.errors import TidemarkError
 from tidemark.supervise.folder import DataFolder
 from tidemark.telemetry import running
 
 
 def test_the_second_is_told_who_has_it(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "new" / "data")
-    with pytest.raises(CallerError, match=rf"runs on the data folder .* as process {os.getpid()}: stop it"):
+    with pytest.raises(TidemarkError, match=rf"runs on the data folder .* as process {os.getpid()}: stop it"):
         DataFolder(tmp_path / "new" / "data")
     folder.release()
     folder.release()
@@ -40,7 +40,7 @@ def test_what_a_dead_supervisor_started_keeps_the_folder(tmp_path: Path) -> None
     said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment()).stdout
     holder, child = map(int, said.split())
     try:
-        with pytest.raises(CallerError, match=f"what process {holder} started .* is still stopping"):
+        with pytest.raises(TidemarkError, match=f"what process {holder} started .* is still stopping"):
             DataFolder(tmp_path)
     finally:
         os.kill(child, 9)
@@ -48,7 +48,7 @@ def test_what_a_dead_supervisor_started_keeps_the_folder(tmp_path: Path) -> None
     def free() -> bool:
         try:
             DataFolder(tmp_path).release()
-        except CallerError:
+        except TidemarkError:
             return False
         return True
 
@@ -59,7 +59,7 @@ def test_a_path_that_can_be_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "data"):
         with pytest.raises(
-            CallerError, match=r"cannot use the data folder .* file; mend that or choose another --data"
+            TidemarkError, match=r"cannot use the data folder .* file; mend that or choose another --data"
         ):
             DataFolder(path)
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.supervise.conftest import PATIENCE_S, Keep, until
-from tidemark.errors import CallerError, LogError
+from tidemark.errors import LogError, TidemarkError
 from tidemark.supervise import nats_server
 from tidemark.supervise.child import Said
 from tidemark.supervise.folder import DataFolder
@@ -87,7 +87,7 @@ def test_acknowledged_is_on_the_disk(folder: DataFolder) -> None:
 
 def test_a_folder_that_cannot_be_written_to(folder: DataFolder) -> None:
     (folder.path / "nats").write_text("in the way")
-    with pytest.raises(CallerError, match=r"cannot use the data folder .* file; mend that"):
+    with pytest.raises(TidemarkError, match=r"cannot use the data folder .* file; mend that"):
         NatsServer(folder).order()
 
 

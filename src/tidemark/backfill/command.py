@@ -29,10 +29,11 @@ def run(settings: Settings, days: float, seed: int) -> None:
             f" at most --days {settings.raw_days}"
         )
     check_disk(settings.store_dsn, plan)
-    store = Store.configured(settings)
+    store = Store.configured(settings, retain=False)  # nothing of a store that is in use may change
     console = Console(stderr=True)
     try:
         check_empty(store)
+        store.retain()
         with _stopped_by_signals() as stop, _bar(console) as bar:
             task = bar.add_task(f"{plan.population.size:,} influencers, {days:g} days", total=plan.rows)
             filled = backfill(store, plan, stop, lambda rows: bar.update(task, completed=rows))

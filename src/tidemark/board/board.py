@@ -38,6 +38,8 @@ class Board:
         self._columns = LatestColumns(population)
         self.outside = 0
         """Rows ignored because their pk is not watched."""
+        self.restored_until_s = 0
+        """The newest second that `restore` was given."""
         self._writing = threading.Lock()
         """Held by whoever writes or copies the columns or writes the names."""
         self._publishing = threading.Lock()
@@ -62,7 +64,10 @@ class Board:
             )[1]
 
     def same_second(self, batch: Batch) -> npt.NDArray[np.bool_]:
-        """(n,): which rows are of the very second in which their influencer was observed last."""
+        """(n,): which rows are of the very second in which their influencer was observed last.
+
+        None where that was restored: it is not known to be in the store.
+        """
         with self._writing:
             return self._columns.same_second(batch.pk, batch.observed_at_ms)
 
@@ -96,6 +101,8 @@ class Board:
         their own. Idempotent. At a million rows it holds the lock for some 0.3 s: for the start.
         """
         rows = _newest_of_each(pk, observed_at)
+        if len(rows):
+            self.restored_until_s = max(self.restored_until_s, int(observed_at.max()))
         with self._writing:
             count, _ = self._put(
                 pk[rows].astype(np.uint32),
@@ -103,6 +110,7 @@ class Board:
                 follower_count[rows].astype(np.uint32),
                 following_count[rows].astype(np.uint32),
                 None if username is None else _strings(username).take(pa.array(rows)),
+                restored=True,
             )
         if verdict is not None and verdict_at is not None:
             known = np.flatnonzero(verdict != UNKNOWN)
@@ -142,12 +150,14 @@ class Board:
         follower_count: npt.NDArray[np.uint32],
         following_count: npt.NDArray[np.uint32],
         username: pa.StringArray | None,
+        *,
+        restored: bool = False,
     ) -> tuple[int, npt.NDArray[np.int64]]:
         """Put rows of strictly increasing pks; how many were newer, and the indices of new names."""
         slots, inside = self._columns.find(pk)
         self.outside += len(pk) - (inside.stop - inside.start)
         newer = self._columns.put(
-            slots, observed_at_ms[inside], follower_count[inside], following_count[inside]
+            slots, observed_at_ms[inside], follower_count[inside], following_count[inside], restored=restored
         )
         if username is None or not len(newer):
             return len(newer), np.empty(0, np.int64)

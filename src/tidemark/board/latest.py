@@ -60,13 +60,15 @@ class Changes:
 
 
 class LatestColumns:
-    """The newest values of a population, in columns of `population.size`; about 22 bytes an influencer."""
+    """The newest values of a population, in columns of `population.size`; about 23 bytes an influencer."""
 
     def __init__(self, population: Population) -> None:
         size = population.size
         self._population = population
         self._observed_at_ms = np.zeros(size, np.int64)
         """Unix milliseconds; 0: never."""
+        self._restored = np.zeros(size, np.bool_)
+        """Whose latest is as somebody wrote it down, to the second, and was not observed since."""
         self._follower_count = np.zeros(size, np.uint32)
         self._following_count = np.zeros(size, np.uint32)
         self._verdict = np.full(size, UNKNOWN, np.int8)
@@ -98,10 +100,14 @@ class LatestColumns:
     def same_second(
         self, pk: npt.NDArray[np.uint32], observed_at_ms: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        """Which rows (n,), of strictly increasing pks, are of the second of their influencer's latest."""
+        """Which rows (n,), of strictly increasing pks, are of the second of their influencer's latest.
+
+        None where that was restored: it is not known to be in the store.
+        """
         slots, inside = self.find(pk)
         same = np.zeros(len(pk), np.bool_)
         same[inside] = self._observed_at_ms[slots] // 1_000 == observed_at_ms[inside] // 1_000
+        same[inside] &= ~self._restored[slots]
         return same
 
     def put(
@@ -110,10 +116,18 @@ class LatestColumns:
         observed_at_ms: npt.NDArray[np.int64],
         follower_count: npt.NDArray[np.uint32],
         following_count: npt.NDArray[np.uint32],
+        *,
+        restored: bool = False,
     ) -> Newer:
-        """Take over the rows (n,) that are newer than what is at their places; the others change nothing."""
+        """Take over the rows (n,) that are newer than what is at their places; the others change nothing.
+
+        `restored` rows have times of whole seconds: what is observed in that second is newer.
+        """
         rows: Slots = slice(0, len(observed_at_ms))
-        newer = observed_at_ms > np.maximum(self._observed_at_ms[slots], OBSERVED_AT_MIN_MS - 1)
+        held = self._observed_at_ms[slots]
+        if not restored:
+            held = held - self._restored[slots]
+        newer = observed_at_ms > np.maximum(held, OBSERVED_AT_MIN_MS - 1)
         if not newer.all():
             rows = np.flatnonzero(newer)
             slots = rows + slots.start if isinstance(slots, slice) else slots[rows]
@@ -122,6 +136,7 @@ class LatestColumns:
         followers = follower_count[rows]
         self.follower_sum += _sum(followers) - _sum(self._follower_count[slots])
         self._observed_at_ms[slots] = observed_at_ms[rows]
+        self._restored[slots] = restored
         self._follower_count[slots] = followers
         self._following_count[slots] = following_count[rows]
         self._dirty[slots] = True

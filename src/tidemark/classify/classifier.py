@@ -169,6 +169,7 @@ class _Classifier:
                 logger.info("a turn is taken again later", turn=turn.id, left_over=work.left_over)
                 await delivery.again(hand_back_delay(delivery.times))
         except MessageError as error:
+            telemetry.SET_ASIDE.inc()
             logger.error("set aside", error=str(error))
             with suppress(LogError):
                 await delivery.terminate()

@@ -294,6 +294,14 @@ class Log:
         shards = (subject.rpartition(".")[2] for subject in info.state.subjects or {})
         return {int(shard) for shard in shards if shard.isdecimal()}
 
+    async def drop_turns_from(self, shard: int) -> None:
+        """Take the turns of this shard and all after it off the queue; who works on one of them goes on."""
+        with _translated("look at the queue of classifications"):
+            info = await self._jetstream.stream_info(streams.CLASSIFICATIONS, streams.turn_subject("*"))
+            for subject in info.state.subjects or {}:
+                if int(subject.rpartition(".")[2]) >= shard:
+                    await self._jetstream.purge_stream(streams.CLASSIFICATIONS, subject=subject)
+
     async def _publish_order(self, subject: str, data: bytes, message_id: str) -> None:
         """As below, but done also while another is at it: whoever issues orders goes on until his are taken."""
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 from nats.js.api import (
     AckPolicy,
@@ -77,8 +77,8 @@ def observation_subject(shard: int) -> str:
     return f"tidemark.observations.{shard}"
 
 
-def turn_subject(shard: int) -> str:
-    """A subject for each shard, so that turns nobody took do not pile up."""
+def turn_subject(shard: int | Literal["*"]) -> str:
+    """A subject for each shard, so that turns nobody took do not pile up; `*` for all of them."""
     return f"tidemark.classifications.{shard}"
 
 

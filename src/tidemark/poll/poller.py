@@ -114,6 +114,7 @@ class _Poller:
         try:
             tick = Tick.decode(delivery.data)
         except MessageError as error:
+            telemetry.SET_ASIDE.inc()
             logger.error("set aside", error=str(error))
             await delivery.terminate()
             return

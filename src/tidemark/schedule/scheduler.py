@@ -68,6 +68,8 @@ async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 await log.open()
+                # Of a larger population that was watched before: they would be asked about first, for hours.
+                await log.drop_turns_from(settings.population.shards)
                 now_ms = _now_ms()
                 classified = await log.shards_with_verdicts()
                 await _publish_turns(log, turns_at_start(timetable, now_ms, classified))

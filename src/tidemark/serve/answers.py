@@ -262,6 +262,8 @@ class Stats(msgspec.Struct, rename="camel"):
 
     influencers: int
     """How many are watched."""
+    interval_seconds: float
+    """How often each is to be observed; 0: as often as the API allows."""
     observed: int
     """How many of them have been observed at least once: the average is over these."""
     average_follower_count: float | None
@@ -290,7 +292,7 @@ def as_csv(answer: Points | AveragePoints) -> bytes:
     columns: dict[str, Iterable[Any]] = {
         name: values for name, values in msgspec.to_builtins(answer).items() if isinstance(values, list)
     }
-    columns["time"] = [rfc3339(at) for at in answer.time]
+    columns["time"] = np.datetime_as_string(np.array(answer.time, "datetime64[s]"), timezone="UTC").tolist()
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)

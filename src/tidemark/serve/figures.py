@@ -39,7 +39,7 @@ class Figures:
         self._sink = sink
         self._interval_ms = interval_ms
         self._counts: deque[tuple[float, int]] = deque()
-        """(monotonic seconds, rows stored), over the last minute."""
+        """(monotonic seconds, rows stored by this process), over the last minute."""
         self._view: View | None = None
         self._view_since = 0.0
         """Monotonic seconds when it was first asked about."""
@@ -48,9 +48,9 @@ class Figures:
         self._computing = asyncio.Lock()
 
     def tick(self) -> None:
-        """Take note of the rows stored; called about once a second."""
+        """Take note of the rows stored; called twice a second."""
         now = time.monotonic()
-        self._counts.append((now, self._sink.rows_stored))
+        self._counts.append((now, self._sink.rows_added))
         while now - self._counts[0][0] > RATE_WINDOW_S and len(self._counts) > 2:
             self._counts.popleft()
 
@@ -59,7 +59,7 @@ class Figures:
         if len(self._counts) < 2:
             return 0.0
         (from_s, before), (to_s, after) = self._counts[0], self._counts[-1]
-        return max(0.0, (after - before) / (to_s - from_s))
+        return (after - before) / (to_s - from_s)
 
     @property
     def log_away(self) -> bool:
@@ -85,6 +85,7 @@ class Figures:
         verdicts = view.verdict_counts
         return Stats(
             influencers=view.population.size,
+            interval_seconds=self._interval_ms / 1_000,
             observed=view.total,
             average_follower_count=view.average_follower_count,
             observations_total=self._sink.rows_stored,

@@ -76,11 +76,12 @@ class Gains:
         self, window: GainWindow, direction: Direction, limit: int, offset: int, suspicious: bool | None
     ) -> tuple[View, Baseline | None, Gainers]:
         """Places `offset` (from 0) to `offset + limit` by gain, of the newest view, and the baseline they are from."""
-        view, baseline = self._board.view, self._baselines.get(window)
-        if baseline is None:
-            nothing = np.empty(0, np.int64)
-            return view, None, Gainers(0, nothing, nothing)
         async with self._computing:  # one at a time: whoever asks for the same waits, and finds it made
+            # Only now: a view that somebody holds while waiting is 20 MB, and not the newest when the turn comes.
+            view, baseline = self._board.view, self._baselines.get(window)
+            if baseline is None:
+                nothing = np.empty(0, np.int64)
+                return view, None, Gainers(0, nothing, nothing)
             if offset + limit > KEPT_PLACES:
                 found = await asyncio.to_thread(
                     gainers, view.values, baseline, direction, offset, limit, suspicious

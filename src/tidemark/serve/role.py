@@ -71,8 +71,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = await asyncio.to_thread(Store.configured, settings)
         resources.push_async_callback(asyncio.to_thread, store.close)
         board = Board(settings.population)
-        await asyncio.to_thread(restore, board, store)
-        sink = Sink(store, board, settings.population.first)
+        await asyncio.to_thread(restore, board, store, settings.classify_interval)
+        sink = await asyncio.to_thread(Sink, store, board, settings.population.first)
         progress = Progress(settings.classify_interval)
         verdicts = VerdictSink(store, board, progress)
         figures = Figures(board, sink, round(settings.interval * 1_000), progress)
@@ -151,7 +151,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.close()
 
 
-def restore(board: Board, store: Store) -> None:
+def restore(board: Board, store: Store, classify_interval_s: float) -> None:
     """Give the board its memory back: everybody as of the last minute, then what is newer. Publishes a view."""
     known = store.load_influencers()
     since_s = 0
@@ -161,27 +161,37 @@ def restore(board: Board, store: Store) -> None:
         columns = (
             known[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at")
         )
-        board.restore(*columns, username=known["username"], verdict=suspicious, verdict_at=checked_at)
+        board.restore(*columns, verdict=suspicious, verdict_at=checked_at)
         since_s = int(known["observed_at"].to_numpy().max())
-    # The table was written within a minute of its newest row; names and rows of two minutes more are cheap.
+    # The table was written within a minute of its newest row; rows of two minutes more are cheap.
     since_s = max(0, since_s - 120)
     newer = store.load_newer_than(since_s)
     if newer.num_rows:
         board.restore(
             *(newer[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at"))
         )
-    names = store.load_usernames(since_s)
+    # Not the names of `influencers`: who was to be stored when an earlier process was killed has one there, and is
+    # to be stored still.
+    names = store.load_usernames(0)
     if names.num_rows:
         board.restore_names(names["pk"].to_numpy(), names["username"])
     # Verdicts count from when the store took them, which may be long after they were given.
-    verdicts = store.load_verdicts(max(0, since_s - VERDICT_MARGIN_S))
+    _restore_verdicts(board, store, max(0, since_s - VERDICT_MARGIN_S))
+    view = board.publish(time.time_ns() // 1_000_000)
+    if since_s and view.verdict_counts.unknown:
+        # Who was not watched for a while is not in the table, and not asked about again while a verdict is on the log.
+        _restore_verdicts(board, store, max(0, int(time.time() - 2 * classify_interval_s)))
+        view = board.publish(time.time_ns() // 1_000_000)
+    if view.total:
+        logger.info("restored from the store", influencers=view.total)
+
+
+def _restore_verdicts(board: Board, store: Store, since_s: int) -> None:
+    verdicts = store.load_verdicts(since_s)
     if verdicts.num_rows:
         board.apply_verdicts(
             verdicts["pk"].to_numpy(), verdicts["suspicious"].to_numpy(), verdicts["checked_at"].to_numpy()
         )
-    view = board.publish(time.time_ns() // 1_000_000)
-    if view.total:
-        logger.info("restored from the store", influencers=view.total)
 
 
 class _Work:

@@ -1,7 +1,7 @@
 """What can be asked over HTTP? Every route under /v1.
 
 Latest values, rank and average come from the board's view, without a thread or a query; only series
-and changes ask the store, in a thread.
+and changes ask the store, in the threads of its readers.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains, GainWindow
 from tidemark.serve.live import LiveResponse
 from tidemark.serve.problems import Problem
+from tidemark.serve.readers import Readers
 from tidemark.store import changes as since
 from tidemark.store.clickhouse import Store
 
@@ -76,6 +77,7 @@ def router(sources: Sources) -> APIRouter:
     """The routes over these sources."""
     routes = APIRouter(prefix="/v1")
     board, store, population = sources.board, sources.store, sources.board.population
+    readers = Readers()
     references, _ = answers.schemas()
 
     def answer(kind: type, *others: str) -> dict[int | str, dict[str, Any]]:
@@ -105,10 +107,14 @@ def router(sources: Sources) -> APIRouter:
         """Followers, followings and their ratio over time, in columns ready for a chart."""
         number = _pk(pk, population)
         from_s, to_s = _range(from_, to)
-        found = await asyncio.to_thread(store.series, number, from_s, to_s, step)
-        if not len(found):
-            _observed(board.view.latest(number), number)
-        return await compressed(request, _table(Points.of(number, found), format, f"influencer-{number}"))
+
+        def read() -> Response:
+            found = store.series(number, from_s, to_s, step)
+            if not len(found):
+                _observed(board.view.latest(number), number)
+            return _table(Points.of(number, found), format, f"influencer-{number}")
+
+        return await compressed(request, await readers.run(read))
 
     @routes.get("/influencers/{pk}/changes", responses=answer(Changes), response_class=Response)
     async def changes(pk: Pk) -> Response:
@@ -119,7 +125,7 @@ def router(sources: Sources) -> APIRouter:
         """
         number = _pk(pk, population)
         latest = _observed(board.view.latest(number), number)
-        earlier = await asyncio.to_thread(since.before, store, number, latest.observed_at)
+        earlier = await readers.run(lambda: since.before(store, number, latest.observed_at))
         found = [
             Change.of(window.name, latest, before)
             for window, before in zip(since.WINDOWS, earlier, strict=True)
@@ -199,8 +205,11 @@ def router(sources: Sources) -> APIRouter:
     ) -> Response:
         """The average across all influencers over time."""
         from_s, to_s = _range(from_, to)
-        found = await asyncio.to_thread(store.average_series, from_s, to_s, step)
-        return await compressed(request, _table(AveragePoints.of(found), format, "average"))
+
+        def read() -> Response:
+            return _table(AveragePoints.of(store.average_series(from_s, to_s, step)), format, "average")
+
+        return await compressed(request, await readers.run(read))
 
     live: dict[int | str, dict[str, Any]] = {
         200: {"description": "Events, until the client closes", "content": {"text/event-stream": {}}},

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tidemark.errors import CallerError
+from tidemark.errors import TidemarkError
 from tidemark.simulate.connection import Clients, Connection
 from tidemark.simulate.options import SimulateOptions
 from tidemark.simulate.service import Service, Steps
@@ -48,7 +48,7 @@ class Mockstagram:
         return self.service.classified
 
     async def start(self) -> str:
-        """Listen, and return the address as http://host:port. Raises CallerError if that is not possible."""
+        """Listen, and return the address as http://host:port. Raises TidemarkError if that is not possible."""
         options = self._options
         loop = asyncio.get_running_loop()
         walk = self._walk or Walk(options.first, options.last, options.seed)
@@ -58,7 +58,7 @@ class Mockstagram:
                 lambda: Connection(clients), options.host, options.port, backlog=BACKLOG_CONNECTIONS
             )
         except OSError as error:
-            raise CallerError(
+            raise TidemarkError(
                 f"cannot listen on {options.host} port {options.port} ({error.strerror or error}):"
                 " stop what uses it, or give another host or port (0 picks a free port)"
             ) from error

@@ -72,9 +72,14 @@ class Store:
     """The open store. `Store.open` makes one; `close` gives back its folder."""
 
     def __init__(
-        self, target: addresses.Embedded | addresses.Server, memory_bytes: int, readers: int
+        self,
+        target: addresses.Embedded | addresses.Server,
+        memory_bytes: int,
+        readers: int,
+        retention: Retention,
     ) -> None:
         self._target = target
+        self._retention = retention
         self._resources = ExitStack()
         self._closed = False
         try:
@@ -97,18 +102,20 @@ class Store:
         memory_bytes: int = MEMORY_BYTES,
         readers: int = READERS,
         retention: Retention | None = None,
+        retain: bool = True,
     ) -> Store:
         """Open the store at `chdb:///path` or `clickhouse://user:password@host:port/`, made where it is missing.
 
         `memory_bytes` caps what the embedded store takes for queries and merges, and a single query on a
-        server. Brings the schema and the retention up to date. Raises CallerError for an address that
+        server. Brings the schema up to date and, with `retain`, the retention. Raises CallerError for an address that
         cannot be meant, StoreError when the folder is in use, not writable or full, or the server does
         not answer.
         """
-        store = cls(addresses.parse(dsn), memory_bytes, readers)
+        store = cls(addresses.parse(dsn), memory_bytes, readers, retention or Retention())
         try:
             store._migrate()
-            store._retain(retention or Retention())
+            if retain:
+                store.retain()
             store._remember()
         except BaseException:
             store.close()
@@ -116,12 +123,13 @@ class Store:
         return store
 
     @classmethod
-    def configured(cls, settings: Settings) -> Store:
+    def configured(cls, settings: Settings, *, retain: bool = True) -> Store:
         """Open the store that the settings name. Raises as `open` does."""
         return cls.open(
             settings.store_dsn,
             memory_bytes=settings.store_megabytes * 1_000_000,
             retention=Retention(settings.raw_days, settings.hourly_days, settings.daily_days),
+            retain=retain,
         )
 
     def _handle(self, memory_bytes: int) -> Handle:
@@ -155,12 +163,12 @@ class Store:
                 self.execute("record_migration", {"number": migration.number, "name": migration.name})
         self.execute("drop_influencers_next")
 
-    def _retain(self, retention: Retention) -> None:
+    def retain(self) -> None:
+        """From now on keep rows for as long as this store was opened with, and forget those that are older."""
         found = self.query("table_definitions")
         present = dict(zip(found["name"].to_pylist(), found["definition"].to_pylist(), strict=True))
-        for statement in retention.statements(present):
+        for statement in self._retention.statements(present):
             self._maintenance.command(statement)
-        self._retention = retention
 
     def _remember(self) -> None:
         if self.query("store_id").num_rows == 0:

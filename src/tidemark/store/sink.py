@@ -5,9 +5,12 @@ The log delivers at least once, and the store inserts whole blocks or nothing. S
 - A batch is acknowledged after the insert that holds it is on the disk.
 - A batch that this process took before is known by its id and left out (`Seen`).
 - A batch that an earlier process may have stored - one that was killed between its insert and its
-  acknowledgements - holds times that the store had already reached when this process started. Only such
-  a batch is compared with the store, row by row; for all others "newer than everything in the store"
-  is proof enough. The same comparison is made before an insert of unknown outcome is repeated.
+  acknowledgements - holds times that the store, or the board that was written down, had already reached when
+  this process started. Only such a batch is compared with the store, row by row; for all others "newer than
+  everything in the store" is proof enough. The same comparison is made before an insert of unknown outcome is
+  repeated.
+- A batch that comes again while its block waits to be stored is acknowledged with a later block. So where a stop
+  gives a block up, no later one is stored or acknowledged either: all of it comes again at the next start.
 
 Nothing here relies on the sequence numbers of the stream: they may start again after a hard kill.
 """
@@ -45,6 +48,11 @@ SEEN_MAX: Final = 200_000
 FUTURE_MAX_S: Final = 3_600
 """A batch from further ahead waits in the log: taken over, it would be everybody's latest for too long."""
 FUTURE_RETRY_S: Final = 60.0
+FUTURE_MAX_BATCHES: Final = 1_000
+"""As many wait; further ones are set aside. Each that waits counts as being in work (`BATCHES_IN_WORK_MAX`), and with
+all places taken nobody else's batches would come."""
+REPEATED_S: Final = 600
+"""A tick is polled again within minutes. A later batch with its id is another's: the scheduler's clock was set back."""
 LAG_SECONDS: Final = 1.0
 RETRY_MIN_S: Final = 0.5
 RETRY_MAX_S: Final = 15.0
@@ -56,6 +64,10 @@ logger = structlog.get_logger("tidemark.sink")
 
 class Board(Protocol):
     """What the sink shows each batch to, before it is stored."""
+
+    @property
+    def restored_until_s(self) -> int:
+        """The newest second of what it was restored from, which may not be in the store; 0: nothing."""
 
     def same_second(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """(n,): which rows are of the very second in which their influencer was observed last."""
@@ -75,9 +87,11 @@ class Seen:
 
     def take(self, batch: Batch) -> bool:
         """Remember this batch; False when it was taken before."""
-        if batch.tick_id in self._ids:
+        newest_s = _second(batch.observed_at_ms.max())
+        before_s = self._ids.get(batch.tick_id)
+        if before_s is not None and abs(newest_s - before_s) <= REPEATED_S:
             return False
-        self._ids[batch.tick_id] = _second(batch.observed_at_ms.max())
+        self._ids[batch.tick_id] = newest_s
         if len(self._ids) > self._ids_max:
             _, newest_s = self._ids.popitem(last=False)
             self._doubtful_until_s = max(self._doubtful_until_s, newest_s)
@@ -116,7 +130,7 @@ class Block:
 
 
 class Sink:
-    """Moves batches from the log to the board and the store, until it is stopped."""
+    """Moves batches from the log to the board and the store, until it is stopped. Made, it asks the store: blocks."""
 
     def __init__(self, store: Store, board: Board, first_pk: int) -> None:
         self._store = store
@@ -125,22 +139,26 @@ class Sink:
         self._seen: Seen | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sink")
         self._writing: asyncio.Task[None] | None = None
+        self._gave_up = False
+        """Whether a block was not stored because of a stop."""
+        self._early: set[str] = set()
+        """Ids of the batches from the future that wait in the log."""
         self.lag_batches: int | None = None
         """Batches on the log that are not stored yet; None while that is not known."""
         self._lag_due_at = 0.0
         self.log_away = True
         """Whether the log could not be read at the last try."""
-        self.rows_stored = 0
-        """Rows in the store, as it said after the last insert."""
+        self.rows_stored = store.row_count()
+        """Rows in the store, as it said after the last insert; fewer when old ones are dropped."""
+        self.rows_added = 0
+        """Rows that this process stored."""
         self.unpublished_ms: list[int] = []
         """When the oldest observation of each batch was made that the board took since this was emptied."""
 
     async def run(self, connect: Callable[[], Awaitable[Consumer]], stop: asyncio.Event) -> None:
         """Take batches until `stop`; then store what was taken. `connect` gives the log's consumer."""
-        newest, self.rows_stored = await asyncio.get_running_loop().run_in_executor(
-            self._writer, lambda: (self._store.max_observed_at(), self._store.row_count())
-        )
-        self._seen = Seen(newest or 0)
+        newest = await asyncio.get_running_loop().run_in_executor(self._writer, self._store.max_observed_at)
+        self._seen = Seen(max(newest or 0, self._board.restored_until_s))
         block = Block()
         consumer: Consumer | None = None
         give_up_at = float("inf")
@@ -161,14 +179,14 @@ class Sink:
                 await self._take(delivery, block)
             full = block.rows >= BLOCK_ROWS_MAX
             if block.deliveries and (full or time.monotonic() - block.since >= BLOCK_SECONDS):
-                if await self._written(stop, wait_for_it=full):
+                if await self._written(wait_for_it=full):
                     self._writing = asyncio.ensure_future(self._write(block, stop))
                     block = Block()
             elif not block.deliveries:
                 block.since = time.monotonic()
-            if stop.is_set() and (not deliveries or time.monotonic() > give_up_at):
+            if stop.is_set() and (self._gave_up or not deliveries or time.monotonic() > give_up_at):
                 break
-        if await self._written(stop, wait_for_it=True) and block.deliveries:
+        if await self._written(wait_for_it=True) and block.deliveries:
             await self._write(block, stop)
         self._writer.shutdown()
 
@@ -190,12 +208,9 @@ class Sink:
             await _quietly(delivery.terminate())
             return
         if len(batch) and batch.observed_at_ms.max() > (time.time() + FUTURE_MAX_S) * 1_000:
-            logger.error(
-                "a batch from the future waits in the log; set the clock of its poller or of this machine",
-                tick=batch.tick_id,
-            )
-            await _quietly(delivery.again(FUTURE_RETRY_S))
+            await self._postpone(batch, delivery)
             return
+        self._early.discard(batch.tick_id)
         block.deliveries.append(delivery)
         if not len(batch) or not self._seen.take(batch):
             telemetry.DUPLICATES.inc(len(batch))
@@ -214,12 +229,29 @@ class Sink:
         block.add(batch, doubtful, new_names, self._first_pk)
         self.unpublished_ms.append(int(batch.observed_at_ms.min()))
 
-    async def _written(self, stop: asyncio.Event, *, wait_for_it: bool) -> bool:
-        """Whether no insert is under way, or was given up because of `stop`."""
+    async def _postpone(self, batch: Batch, delivery: Delivery) -> None:
+        """Let a batch from the future wait, if not too many do."""
+        if batch.tick_id not in self._early and len(self._early) >= FUTURE_MAX_BATCHES:
+            telemetry.SET_ASIDE.inc()
+            logger.error(
+                "a batch from the future is set aside, too many wait; set the clock of its poller or of this machine",
+                tick=batch.tick_id,
+            )
+            await _quietly(delivery.terminate())
+            return
+        self._early.add(batch.tick_id)
+        logger.error(
+            "a batch from the future waits in the log; set the clock of its poller or of this machine",
+            tick=batch.tick_id,
+        )
+        await _quietly(delivery.again(FUTURE_RETRY_S))
+
+    async def _written(self, *, wait_for_it: bool) -> bool:
+        """Whether the next block may be stored: no insert is under way, and none was given up."""
         if self._writing is not None and (self._writing.done() or wait_for_it):
             await self._writing
             self._writing = None
-        return self._writing is None
+        return self._writing is None and not self._gave_up
 
     async def _write(self, block: Block, stop: asyncio.Event) -> None:
         """Store the block, however often it takes, and acknowledge it. Given up when `stop` is set and it fails."""
@@ -237,8 +269,10 @@ class Sink:
                 )
                 block.doubtful = [True] * len(block.batches)
                 if await wait(stop, pause_s):
+                    self._gave_up = True
                     return
                 pause_s = min(RETRY_MAX_S, 2 * pause_s)
+        self.rows_added += stored
         telemetry.STORED.inc(stored)
         telemetry.DUPLICATES.inc(block.rows - stored)
         for delivery in block.deliveries:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tidemark.errors import CallerError
+from tidemark.errors import TidemarkError
 from tidemark.telemetry import RUN_FOLDER
 
 LOCK_FILE: Final = "lock"
@@ -24,7 +24,7 @@ LOCK_FILE: Final = "lock"
 class DataFolder:
     """The exclusive right to a data folder, held from the constructor to `release` and by the children.
 
-    Makes the folder when it is missing. Raises CallerError when it cannot be made or written to, or when
+    Makes the folder when it is missing. Raises TidemarkError when it cannot be made or written to, or when
     another `tidemark up` has it.
     """
 
@@ -50,7 +50,7 @@ class DataFolder:
             os.ftruncate(self.lock, 0)
             os.pwrite(self.lock, b"%d\n" % os.getpid(), 0)
         except BlockingIOError as error:
-            raise CallerError(self._in_use()) from error
+            raise TidemarkError(self._in_use()) from error
         except OSError as error:
             raise self.unusable(error) from error
 
@@ -66,7 +66,7 @@ class DataFolder:
             " stop it or choose another --data"
         )
 
-    def unusable(self, error: OSError) -> CallerError:
+    def unusable(self, error: OSError) -> TidemarkError:
         """The error that says why this folder, or what is in it, cannot be written to."""
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
             why = f"{error.filename or 'it'} is, or lies in, a file"
@@ -74,7 +74,7 @@ class DataFolder:
             why = "the disk is full"
         else:
             why = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
-        return CallerError(
+        return TidemarkError(
             f"cannot use the data folder {self.path}: {why}; mend that or choose another --data"
         )
 

@@ -68,7 +68,7 @@ class NatsServer:
         self._port = ANY_PORT
 
     def order(self) -> Order:
-        """Write the configuration; what is to be started. Raises CallerError when the folder cannot be written to."""
+        """Write the configuration; what is to be started. Raises TidemarkError when the folder cannot be written to."""
         try:
             self._home.mkdir(mode=0o700, exist_ok=True)
             for left_over in self._home.glob("*.ports"):

@@ -22,7 +22,7 @@ import structlog
 from tidemark import telemetry
 from tidemark.config import Settings
 from tidemark.errors import CallerError, TidemarkError
-from tidemark.process import FAILURE, OK, complain
+from tidemark.process import FAILURE, OK, USAGE, complain
 from tidemark.supervise import live, orders
 from tidemark.supervise.folder import DataFolder
 from tidemark.supervise.keeper import Keeper
@@ -49,12 +49,12 @@ def up(settings: Settings) -> int:
             folder.release()
     except TidemarkError as error:
         complain(error)
-        return FAILURE
+        return USAGE if isinstance(error, CallerError) else FAILURE
     return OK
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise CallerError when nobody could listen there, before anything is started that would have to."""
+    """Raise TidemarkError when nobody could listen there, before anything is started that would have to."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -62,7 +62,7 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
             probe.listen()
     except OSError as error:
-        raise CallerError(
+        raise TidemarkError(
             f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()};"
             " choose another --port or --host"
         ) from error

@@ -1,6 +1,8 @@
 // What time is it for the server? A reader's clock may be wrong by minutes, and "2 minutes ago" must not be.
 
 const NOTICEABLE_MS = 3_000; // the Date header counts whole seconds, and an answer takes a while
+const LATE_MIN_S = 180;
+const LATE_INTERVALS = 3;
 let offsetMs = 0;
 
 /** Take note of an answer's Date header. */
@@ -9,6 +11,11 @@ export function heard(response) {
   if (Number.isNaN(told)) return;
   const difference = told + 500 - Date.now();
   offsetMs = Math.abs(difference) > NOTICEABLE_MS ? difference : 0;
+}
+
+/** From which age on an observation is late where everybody is observed every `intervalS` seconds. */
+export function lateSeconds(intervalS) {
+  return Math.max(LATE_MIN_S, LATE_INTERVALS * intervalS);
 }
 
 /** Unix milliseconds by the server's clock. */

@@ -189,7 +189,8 @@ export class History {
     );
     const links = this.#shown.map((shown, index) => {
       const step = shown.series?.step ?? "auto";
-      const query = { format: "csv", step, from: Math.floor(from), to: Math.ceil(to) + (this.#timeline.endsNow ? 1 : 0) };
+      const first = Math.min(from, shown.series?.time[0] ?? from); // a period is drawn where it ends
+      const query = { format: "csv", step, from: Math.floor(first), to: Math.ceil(to) + (this.#timeline.endsNow ? 1 : 0) };
       return [address(`/v1/influencers/${shown.pk}/series`, query), index ? `CSV of ${shown.name}` : "Export CSV"];
     });
     const first = field(this.#root, "csv");

@@ -1,12 +1,11 @@
 // What is there to see of one influencer? The latest values, live, with changes; the history below.
 
 import { get } from "./api.js";
-import { now } from "./clock.js";
+import { lateSeconds, now } from "./clock.js";
 import { field, h, stamp, write } from "./dom.js";
 import * as format from "./format.js";
 import { History } from "./history.js";
 
-const LATE_S = 180; // three minutes: somebody observed by the minute was missed three times
 const CHANGES_EVERY_MS = 60_000;
 const ONWARD_MS = 30_000; // the axis goes on though nothing comes
 const WITHOUT_STREAM_MS = 15_000; // so often the values are asked for while there is no stream
@@ -24,6 +23,7 @@ export function show(main, pk, live) {
   const notice = field(main, "notice");
   let latest = null;
   let total = null;
+  let intervalS = 0;
   let known = true;
   let before = null; // window -> {measure: value then}
   const number = Number(pk);
@@ -41,6 +41,7 @@ export function show(main, pk, live) {
   });
   live.addEventListener("stats", (event) => {
     total = event.detail.observed;
+    intervalS = event.detail.intervalSeconds;
     rank();
   });
   live.addEventListener("back", () => {
@@ -122,7 +123,7 @@ export function show(main, pk, live) {
     if (!latest) return;
     const at = Date.parse(latest.observedAt) / 1_000;
     const seconds = now() / 1_000 - at;
-    const late = seconds > LATE_S;
+    const late = seconds > lateSeconds(intervalS);
     const place = field(main, "observed");
     place.classList.toggle("late", late);
     const text = `Last observed ${format.ago(seconds)}`;

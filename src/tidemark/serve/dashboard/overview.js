@@ -1,7 +1,7 @@
 // How do all influencers stand, and are they watched well? Figures, the average over time, leaderboards.
 
 import { address, get } from "./api.js";
-import { now } from "./clock.js";
+import { lateSeconds, now } from "./clock.js";
 import { Chart, tell } from "./chart.js";
 import { field, h, stamp, write } from "./dom.js";
 import * as format from "./format.js";
@@ -12,7 +12,6 @@ import { Timeline } from "./timeline.js";
 
 const AVERAGE_EVERY_MS = 60_000; // the store has a new average once a minute
 const WITHOUT_STREAM_MS = 15_000;
-const LATE_S = 180; // half of all influencers older than this: something is wrong
 const average = { name: "averageFollowerCount", title: "Average followers", write: format.count };
 
 /** Show the overview in `main`; `live` is the tab's stream. Returns what a new theme needs. */
@@ -79,7 +78,7 @@ export function show(main, live) {
     const fresh = stats.freshnessSeconds;
     put("freshness", fresh ? format.duration(fresh.p50 + older) : format.NOTHING);
     put("freshness-p99", fresh ? `median age; 99% within ${format.duration(fresh.p99 + older)}` : "");
-    const late = fresh != null && fresh.p50 + older > LATE_S;
+    const late = fresh != null && fresh.p50 + older > lateSeconds(stats.intervalSeconds);
     field(main, "freshness").classList.toggle("late", late);
     if (!stats.observed) notice("Nothing has been observed yet. The page fills by itself as soon as the first answers arrive.");
     else if (late) notice(`Nothing new for a while: half of all observations are older than ${format.duration(fresh.p50 + older)}.`);

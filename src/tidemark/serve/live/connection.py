@@ -1,7 +1,11 @@
-"""What does a stream need of its connection that ASGI does not say? To see what is unsent, and to drop it.
+"""What do connections need that uvicorn and ASGI do not have? Limits for requests, and the transport for streams.
 
-ASGI has neither. `transport.close()`, which is what an exception comes to, waits until the reader has taken everything:
-for one who is stuck, for ever. So the connections of `serve` hand the transport over as an extension of the scope.
+uvicorn bounds neither the size of a request's head nor the time it may take to arrive, with this parser: one
+reader who never ends a header line would take all memory.
+
+A stream has to see what is unsent, and to drop its connection. ASGI has neither. `transport.close()`, which is what an
+exception comes to, waits until the reader has taken everything: for one who is stuck, for ever. So the connections of
+`serve` hand the transport over as an extension of the scope.
 """
 
 from __future__ import annotations
@@ -20,14 +24,61 @@ SEND_BUFFER_BYTES: Final = 16_384
 """What the kernel keeps of a stream's for a reader who takes nothing; Linux doubles it. Left to itself it keeps
 megabytes, and what lies there is no longer the newest. 10,000 stuck readers make 330 MB at the most, not 25 GB."""
 
+REQUEST_MAX_BYTES: Final = 65_536
+"""Of a whole request, after the piece in which it begins. Nobody has anything to upload; a browser sends 1 kB."""
+REQUEST_S: Final = 30.0
+"""As long a request may take to arrive, and the first one to begin."""
+
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol over httptools, with its transport in the scope."""
+    """uvicorn's protocol over httptools, with limits, and with its transport in the scope."""
+
+    _begun = False
+    """Whether a request has begun that has not arrived whole."""
+    _arrived_bytes = 0
+    """Of that request, without the piece in which it began."""
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._begun:
+            self._arrived_bytes += len(data)
+            if self._arrived_bytes > REQUEST_MAX_BYTES:
+                self.transport.abort()
+                return
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: self.transport}  # type: ignore[dict-item]
+        self._begun, self._arrived_bytes = True, 0
+        if self._deadline is None:
+            self._await_request()
+
+    def on_message_complete(self) -> None:
+        """A request has arrived."""
+        self._begun = False
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def _await_request(self) -> None:
+        self._deadline = self.loop.call_later(REQUEST_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 def handles(scope: Scope) -> tuple[Callable[[], None], Callable[[], int]]:

@@ -1,0 +1,104 @@
+"""Requests that never end, through a real server and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+from fastapi import FastAPI
+
+from tidemark.serve.live import connection
+from tidemark.serve.live.connection import REQUEST_MAX_BYTES
+from tidemark.serve.role import Server, listen
+
+DEADLINE_S = 60
+"""For what takes milliseconds: a busy machine is no failure."""
+WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    app = FastAPI()
+
+    @app.get("/")
+    def hello() -> str:
+        return "hello"
+
+    with listen("127.0.0.1", 0) as listener:
+        server = Server(app)
+        running = asyncio.ensure_future(server.serve(sockets=[listener]))
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await running
+
+
+async def answered(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = WHOLE
+) -> None:
+    writer.write(request)
+    async with asyncio.timeout(DEADLINE_S):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(b'"hello"')) == b'"hello"'
+    assert head.startswith(b"HTTP/1.1 200")
+
+
+async def hung_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        with suppress(ConnectionResetError):
+            await reader.read()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /" + b"x" * 1_000,
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000,
+        b"GET / HTTP/1.1\r\nX: x\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n",
+    ],
+    ids=["url", "header", "headers", "body"],
+)
+async def test_a_request_without_end_is_cut_off(
+    port: int, endless: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_S", 10.0 * DEADLINE_S)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(endless)
+    piece = b"X: x\r\n" * 1_000 if endless.endswith(b"\r\n") else b"x" * 6_000
+    for _ in range(REQUEST_MAX_BYTES // len(piece) + 2):
+        with suppress(ConnectionError):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.001)  # in pieces of their own
+    await hung_up(reader, writer)
+
+
+async def test_many_requests_are_none_without_end(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    long = WHOLE[:-2] + b"X: " + b"x" * (REQUEST_MAX_BYTES // 4) + b"\r\n\r\n"
+    for _ in range(8):
+        await answered(reader, writer, long)
+    writer.close()
+
+
+async def test_who_says_nothing_is_hung_up_on(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "REQUEST_S", 0.05)
+    for beginning in (b"", b"GET / HT"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(beginning)
+        await hung_up(reader, writer)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    monkeypatch.setattr(connection, "REQUEST_S", float(DEADLINE_S))
+    await answered(reader, writer)
+    writer.close()
+
+
+async def test_the_deadline_is_that_of_each_request(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await answered(reader, writer)
+    monkeypatch.setattr(connection, "REQUEST_S", 0.05)
+    writer.write(WHOLE[:10])
+    await hung_up(reader, writer)
