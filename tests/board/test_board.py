@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,18 +37,31 @@ STEPS = st.one_of(
 class Model:
     """Dictionaries, and every answer counted out from all of them."""
 
-    rows: dict[int, tuple[int, int, int, str]]
-    verdicts: dict[int, tuple[bool, int]]
+    rows: dict[int, tuple[int, int, int, str | None]] = field(default_factory=dict)
+    verdicts: dict[int, tuple[bool, int]] = field(default_factory=dict)
+    restored: set[int] = field(default_factory=set)
+    """Whose time is known to the second only: what is observed in it is newer."""
 
     def apply(self, rows: dict[int, tuple[int, int, int, str]]) -> list[int]:
         renamed = []
         for pk, row in sorted(rows.items()):
-            known = self.rows.get(pk)
-            if pk in POPULATION and (known is None or row[0] > known[0]):
-                if known is None or known[3] != row[3]:
+            at, *_, name = self.rows.get(pk, (-1, None))
+            if pk in POPULATION and row[0] >= at + (pk not in self.restored):
+                if name != row[3]:
                     renamed.append(pk - POPULATION.first)
                 self.rows[pk] = row
+                self.restored.discard(pk)
         return renamed
+
+    def restore(self, rows: dict[int, tuple[int, int, int, str]]) -> int:
+        count = 0
+        for pk, (at, followers, followings, _) in rows.items():
+            known_at, *_, name = self.rows.get(pk, (-1, None))
+            if pk in POPULATION and at // 1_000 * 1_000 > known_at:
+                self.rows[pk] = (at // 1_000 * 1_000, followers, followings, name)
+                self.restored.add(pk)
+                count += 1
+        return count
 
     def check(self, verdicts: dict[int, tuple[bool, int]]) -> None:
         for pk, (suspicious, at) in verdicts.items():
@@ -86,7 +99,7 @@ def column(rows: list[tuple[Any, ...]], place: int, dtype: Any) -> np.ndarray:
 def test_the_board_against_a_model(
     batch_of: Callable[..., Batch], steps: list[tuple[str, Any]], offset: int, limit: int
 ) -> None:
-    board, model = Board(POPULATION), Model({}, {})
+    board, model = Board(POPULATION), Model()
     last: dict[int, tuple[int, int, int, str]] = {}
     views: list[tuple[View, list[Latest]]] = []
     for step, what in [*steps, ("publish", None)]:
@@ -102,11 +115,8 @@ def test_the_board_against_a_model(
                     column(rows, 2, np.uint64),
                     column(rows, 3, np.uint32),
                     column(rows, 1, np.uint32),
-                    username=pa.chunked_array([[row[4] for row in rows]], pa.large_string()),
                 )
-                before = dict(model.rows)
-                model.apply({pk: (1000 * at, *rest) for pk, at, *rest in rows})
-                assert restored == sum(before.get(pk) != row for pk, row in model.rows.items())
+                assert restored == model.restore(what)
             case "verdicts":
                 verdicts = [(pk, *verdict) for pk, verdict in what.items()]
                 board.apply_verdicts(
@@ -170,16 +180,15 @@ def test_restore_takes_the_newest_of_rows_in_any_order_and_is_idempotent() -> No
             np.array([20, 1, 30, 4]),
             np.array([1, 1, 2, 1]),
             np.array([50, 50, 60, 50]),
-            username=pa.array(["older", None, "newer", "z"]),
             verdict=np.array([0, -1, 1, 1]),
             verdict_at=np.array([10, 0, 11, 10]),
         )
 
     assert restore() == 2
     first = board.publish(1).leaderboard(10)
-    assert [(one.pk, one.username, one.follower_count, one.suspicious) for one in first] == [
-        (105, "newer", 30, True),
-        (101, None, 1, None),
+    assert [(one.pk, one.follower_count, one.suspicious) for one in first] == [
+        (105, 30, True),
+        (101, 1, None),
     ]
     assert restore() == 0
     assert board.publish(2).leaderboard(10) == first
@@ -187,7 +196,7 @@ def test_restore_takes_the_newest_of_rows_in_any_order_and_is_idempotent() -> No
 
 def test_restored_names_stand_until_the_log_brings_newer_ones(batch_of: Callable[..., Batch]) -> None:
     board = Board(POPULATION)
-    board.restore(np.array([101]), np.array([1]), np.array([1]), np.array([5]), username=pa.array(["stale"]))
+    board.restore_names(np.array([101]), pa.array(["stale"]))
     assert board.restore_names(np.array([103, 101, 7]), pa.array(["c", "a", "x"])) == 2
     assert [board.names.name(index) for index in (1, 3)] == ["a", "c"]
     assert board.apply(batch_of([(101, 6_000, 1, 1, "a"), (103, 6_000, 1, 1, "cc")])).tolist() == [3]
@@ -196,7 +205,7 @@ def test_restored_names_stand_until_the_log_brings_newer_ones(batch_of: Callable
 def test_restoring_nothing_is_nothing() -> None:
     board = Board(POPULATION)
     none = np.empty(0, np.int64)
-    assert board.restore(none, none, none, none, username=pa.array([], pa.string())) == 0
+    assert board.restore(none, none, none, none) == 0
     assert board.restore_names(none, pa.array([], pa.string())) == 0
     assert board.apply_verdicts(none, none, none) == 0
     assert board.publish(1).total == 0

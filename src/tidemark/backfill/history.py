@@ -142,17 +142,17 @@ class _Filling:
         known = np.flatnonzero(latest.observed_at)
         if not len(known):
             return
-        board = Board(population)
+        board, pk = Board(population), known + population.first
         board.restore(
-            known + population.first,
+            pk,
             latest.follower_count[known],
             latest.following_count[known],
             latest.observed_at[known],
-            username=_names(known + population.first),
         )
+        board.restore_names(pk, _names(pk))
         if len(self._verdicts[0]):
-            pk, checked_at, suspicious = self._verdicts
-            board.apply_verdicts(pk, suspicious, checked_at)
+            judged, checked_at, suspicious = self._verdicts
+            board.apply_verdicts(judged, suspicious, checked_at)
         view = board.publish(int(latest.observed_at.max()) * 1_000)
         self._store.replace_influencers(record_batches(view))
 

@@ -90,15 +90,13 @@ class Board:
         following_count: Integers,
         observed_at: Integers,
         *,
-        username: pa.Array | pa.ChunkedArray | None = None,
         verdict: Integers | None = None,
         verdict_at: Integers | None = None,
     ) -> int:
         """Take over columns (n,) from the store, in any order, where newer; return how many rows were.
 
-        Times are Unix seconds. `username` may have nulls: the name stays what it is, as it does without the
-        column. `verdict` is 1 suspicious, 0 not, -1 unknown and needs `verdict_at`; newer verdicts count on
-        their own. Idempotent. At a million rows it holds the lock for some 0.3 s: for the start.
+        Times are Unix seconds. `verdict` is 1 suspicious, 0 not, -1 unknown and needs `verdict_at`; newer verdicts
+        count on their own. Idempotent. At a million rows it holds the lock for some 0.3 s: for the start.
         """
         rows = _newest_of_each(pk, observed_at)
         if len(rows):
@@ -109,7 +107,7 @@ class Board:
                 observed_at[rows].astype(np.int64) * 1000,
                 follower_count[rows].astype(np.uint32),
                 following_count[rows].astype(np.uint32),
-                None if username is None else _strings(username).take(pa.array(rows)),
+                None,
                 restored=True,
             )
         if verdict is not None and verdict_at is not None:
@@ -120,8 +118,8 @@ class Board:
     def restore_names(self, pk: Integers, username: pa.Array | pa.ChunkedArray) -> int:
         """Take over names (n,), each pk once, in any order, whatever the board has.
 
-        For the names that were stored as they changed, before the log is read: they are newer than those of
-        `restore`, and a name from the log is newer than they are. Returns how many were new or others.
+        For the names that were stored as they changed, before the log is read: a name from there is newer. Returns
+        how many were new or others.
         """
         order = np.argsort(pk)
         with self._writing:

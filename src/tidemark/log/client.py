@@ -40,6 +40,8 @@ EARLY_S: Final = 0.05
 """A look for messages that ends sooner was refused, as while a cluster elects: the next waits as long."""
 STREAM_IN_USE: Final = 10058
 """JetStream's error code for a stream that exists with another configuration."""
+NO_ROOM: Final = 10047
+"""JetStream's error code for a stream that may grow larger than the server's disk has room."""
 NOT_THE_LAST: Final = 10071
 """JetStream's error code for a subject that another wrote to meanwhile."""
 IN_PROCESS: Final = 10158
@@ -215,6 +217,12 @@ class Log:
             try:
                 await self._jetstream.add_stream(config)
             except APIError as error:
+                if error.err_code == NO_ROOM:
+                    raise LogError(
+                        f"the NATS server has no room for {config.name}, which may take"
+                        f" {(config.max_bytes or 0) / 1e9:g} GB: free disk there, raise its max_file_store or lower"
+                        " --log-gigabytes"
+                    ) from error
                 if error.err_code != STREAM_IN_USE:
                     raise
                 await self._jetstream.update_stream(config)
