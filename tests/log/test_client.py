@@ -61,7 +61,7 @@ async def test_a_log_for_which_the_disk_is_too_small_is_refused_with_a_way_out(
     nats_server: NatsServer,
 ) -> None:
     async with connect(load(nats=[nats_server.url], log_gigabytes=100_000), "test") as log:
-        with pytest.raises(LogError, match="no room for OBSERVATIONS, .* 100000 GB: free disk"):
+        with pytest.raises(LogError, match=r"no room for OBSERVATIONS, .* 100000 GB: free disk"):
             await log.open()
 
 
