@@ -12,11 +12,12 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.log.server import NatsServer, nats_running, until
+from tests.log.server import PATIENCE_S, NatsServer, nats_running, until
 from tidemark.board import Board
 from tidemark.board.table import record_batches
 from tidemark.config import load
 from tidemark.errors import StoreError
+from tidemark.log import streams
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Verdicts
 from tidemark.population import Population
@@ -77,10 +78,17 @@ class Served:
         return await self.log.consume_verdicts(self.store.store_id)
 
     async def take_all(self) -> None:
-        """What lies on the log, in one run that is stopped at once."""
+        """What lies on the log, in one run that is stopped at once; until the log knows that it is taken."""
         stop = asyncio.Event()
         stop.set()
         await self.sink.run(self.connect, stop)
+        name = streams.verdict_consumer(self.store.store_id).durable_name or ""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                consumer = await self.log._jetstream.consumer_info(streams.VERDICTS, name)
+                if not (consumer.num_pending or consumer.num_ack_pending):
+                    return
+                await asyncio.sleep(0.01)
 
     def rows(self, pk: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.store.query("verdict_history", {"pk": pk}).to_pylist()
@@ -111,7 +119,6 @@ async def test_from_the_log_to_the_store_and_the_board(served: Served, log: Log)
     assert values.verdict_at[:2].tolist() == [NOW_S + 50, NOW_S]
     assert served.sink.unpublished
     assert served.progress.in_flight(NOW_S + 10) == 5
-    assert await (await served.connect()).pending() == 0
 
 
 async def test_a_verdict_delivered_twice_counts_once(served: Served, log: Log) -> None:
@@ -129,7 +136,6 @@ async def test_what_is_no_verdict_is_set_aside(served: Served, log: Log) -> None
     await publish(log, verdicts({1_001: True}))
     await served.take_all()
     assert len(served.rows(1_001)) == 1
-    assert await (await served.connect()).pending() == 0
 
 
 async def test_a_store_that_fails_for_a_while_gets_all_in_the_end(
