@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tidemark.board.latest import UNKNOWN, LatestColumns, Newer, Values
+from tidemark.board.memory import Spares
 from tidemark.messages import Batch
 from tidemark.population import Population
 
@@ -104,14 +105,15 @@ def test_newer_verdicts_win(columns: LatestColumns) -> None:
 
 def test_values_share_what_did_not_change(columns: LatestColumns, batch_of: BatchOf) -> None:
     nothing = Values.nothing(POPULATION.size)
-    assert nothing.after(columns.take_changes()) is nothing
+    memory = Spares()
+    assert nothing.after(columns.take_changes(), memory) is nothing
     put(columns, batch_of(rows(101, at=1_999)))
-    values = nothing.after(columns.take_changes())
+    values = nothing.after(columns.take_changes(), memory)
     assert values.observed_at.tolist()[:3] == [0, 1, 0]
     assert values.verdict is nothing.verdict
     assert nothing.observed_at.tolist() == [0] * 20
     columns.put_verdicts(slice(0, 1), np.array([True]), np.array([9], np.uint32))
-    later = values.after(columns.take_changes())
+    later = values.after(columns.take_changes(), memory)
     assert later.verdict.tolist()[:2] == [1, UNKNOWN]
     with pytest.raises(ValueError, match="read-only"):
         later.verdict[0] = 0

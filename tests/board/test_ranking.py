@@ -1,5 +1,7 @@
 """Ranking against counting by hand."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,8 +19,12 @@ def keys(followers: dict[int, int]) -> np.ndarray:
     return sort_keys(np.array(list(followers), np.int64), np.array(list(followers.values()), np.uint32))
 
 
+def room(size: int = SIZE) -> np.ndarray:
+    return np.full(size, -1, np.int64)
+
+
 def ranking_of(followers: dict[int, int]) -> Ranking:
-    return Ranking.of_nobody().replaced(keys({}), keys(followers))
+    return Ranking.of_nobody().replaced(keys({}), keys(followers), room())
 
 
 def rank_by_hand(followers: dict[int, int], index: int) -> int:
@@ -64,23 +70,27 @@ def test_replacing_keys_is_the_same_as_starting_again(before: dict[int, int], af
     ranking = first.replaced(
         removed=keys({index: before[index] for index in moved & before.keys()}),
         added=keys({index: after[index] for index in moved & after.keys()}),
+        room=room(),
     )
     assert ranking.keys.tolist() == sorted(keys(after).tolist())
     assert first.keys.tolist() == kept.tolist()
 
 
 @settings(max_examples=10)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 600))
-def test_many_moves_at_the_size_where_the_merge_gallops(seed: int, moves: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(1, 600), st.sampled_from([7, 250, 1_000, 1_001]))
+def test_many_moves_at_the_size_where_the_merge_gallops(seed: int, moves: int, step: int) -> None:
     rng = np.random.default_rng(seed)
     count = rng.integers(0, 50, 1_000).astype(np.uint32)
     indices = np.arange(1_000)
-    ranking = Ranking.of_nobody().replaced(keys({}), sort_keys(indices, count))
+    ranking = Ranking.of_nobody().replaced(keys({}), sort_keys(indices, count), room(1_000))
     moved = rng.choice(1_000, moves, replace=False)
     after = count.copy()
     after[moved] = rng.integers(0, 50, moves)
     moved = moved[after[moved] != count[moved]]
-    ranking = ranking.replaced(sort_keys(moved, count[moved]), sort_keys(moved, after[moved]))
+    with mock.patch("tidemark.board.ranking.STEP", step):
+        ranking = ranking.replaced(
+            sort_keys(moved, count[moved]), sort_keys(moved, after[moved]), room(1_000)
+        )
     assert (ranking.keys == np.sort(sort_keys(indices, after))).all()
 
 

@@ -96,6 +96,14 @@ def test_freshness_by_nearest_rank(batch_of: BatchOf) -> None:
     )
 
 
+def test_freshness_of_some_who_were_not_observed_for_days(batch_of: BatchOf) -> None:
+    board = Board(Population(0, 399))
+    ages_s = [*range(198), 40 * 86_400, 50 * 86_400]
+    now_s = 100 * 86_400
+    board.apply(batch_of([(pk, 1_000 * (now_s - age_s), 0, 0, "x") for pk, age_s in enumerate(ages_s)]))
+    assert board.publish(1).freshness(1_000 * now_s) == Freshness(p50=99, p99=197, max=50 * 86_400)
+
+
 def test_verdicts_are_counted_over_all_that_are_watched(board: Board) -> None:
     board.apply_verdicts(np.array([103, 100, 101]), np.array([True, False, True]), np.array([5, 5, 5]))
     assert board.publish(1).verdict_counts == VerdictCounts(suspicious=2, not_suspicious=1, unknown=7)

@@ -39,7 +39,7 @@ class Coefficients:
     """`tidemark bench storage`: in the store."""
     hourly_bytes: float = 0.35
     """The same: hourly rollups, at an interval of a minute; they are by influencer and hour."""
-    board_bytes: float = 84.0
+    board_bytes: float = 96.0
     """`tidemark bench board`: by influencer."""
     log_batches_per_second: float = 1_150.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tidemark.board.latest import UNKNOWN, Changes, LatestColumns, Values
+from tidemark.board.memory import Spares
 from tidemark.board.names import Names
-from tidemark.board.ranking import Ranking, sort_keys
+from tidemark.board.ranking import Keys, Ranking, sort_keys
 from tidemark.board.view import View
 from tidemark.messages import Batch
 from tidemark.population import Population
@@ -36,6 +37,7 @@ class Board:
         self.population = population
         self.names = Names(population)
         self._columns = LatestColumns(population)
+        self._memory = Spares()
         self.outside = 0
         """Rows ignored because their pk is not watched."""
         self.restored_until_s = 0
@@ -136,8 +138,9 @@ class Board:
             before = self._view
             with self._writing:
                 changes = self._columns.take_changes()
-            ranking = _ranking_after(before, changes)
-            values = before.values.after(changes)
+            room = self._memory.array(self.population.size, np.int64)
+            ranking = _ranking_after(before, changes, room)
+            values = before.values.after(changes, self._memory)
             self._view = View(self.population, now_ms, values, ranking, self.names, changes.follower_sum)
             return self._view
 
@@ -166,8 +169,8 @@ class Board:
         return len(newer), self.names.put(newer.slots, names)
 
 
-def _ranking_after(before: View, changes: Changes) -> Ranking:
-    """The ranking of the view before with the changes in place."""
+def _ranking_after(before: View, changes: Changes, room: Keys) -> Ranking:
+    """The ranking of the view before with the changes in place, its keys in `room`."""
     indices = changes.indices
     old_count = before.values.follower_count[indices]
     ranked = before.values.observed_at[indices] > 0
@@ -176,6 +179,7 @@ def _ranking_after(before: View, changes: Changes) -> Ranking:
     return before.ranking.replaced(
         removed=sort_keys(indices[left], old_count[left]),
         added=sort_keys(indices[moved], changes.follower_count[moved]),
+        room=room,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from tidemark.board.memory import Spares
 from tidemark.population import Population
 
 UNKNOWN: Final = -1
@@ -193,19 +194,19 @@ class Values:
         zeros = [_frozen(np.zeros(size, np.uint32)) for _ in range(4)]
         return cls(zeros[0], zeros[1], zeros[2], _frozen(np.full(size, UNKNOWN, np.int8)), zeros[3])
 
-    def after(self, changes: Changes) -> Values:
+    def after(self, changes: Changes, memory: Spares) -> Values:
         """These values with the changes in place; columns in which nothing changed are shared."""
         if not len(changes.indices):
             return self
         at = (changes.observed_at_ms // 1000).astype(np.uint32)
         verdict, verdict_at = self.verdict, self.verdict_at
         if changes.verdict is not None and changes.verdict_at is not None:
-            verdict = _replaced(verdict, changes.indices, changes.verdict)
-            verdict_at = _replaced(verdict_at, changes.indices, changes.verdict_at)
+            verdict = _replaced(verdict, changes.indices, changes.verdict, memory)
+            verdict_at = _replaced(verdict_at, changes.indices, changes.verdict_at, memory)
         return Values(
-            observed_at=_replaced(self.observed_at, changes.indices, at),
-            follower_count=_replaced(self.follower_count, changes.indices, changes.follower_count),
-            following_count=_replaced(self.following_count, changes.indices, changes.following_count),
+            observed_at=_replaced(self.observed_at, changes.indices, at, memory),
+            follower_count=_replaced(self.follower_count, changes.indices, changes.follower_count, memory),
+            following_count=_replaced(self.following_count, changes.indices, changes.following_count, memory),
             verdict=verdict,
             verdict_at=verdict_at,
         )
@@ -216,11 +217,12 @@ def _sum(counts: npt.NDArray[np.uint32]) -> int:
 
 
 def _replaced(
-    column: npt.NDArray[Any], indices: npt.NDArray[np.int64], values: npt.NDArray[Any]
+    column: npt.NDArray[Any], indices: npt.NDArray[np.int64], values: npt.NDArray[Any], memory: Spares
 ) -> npt.NDArray[Any]:
-    column = column.copy()
-    column[indices] = values
-    return _frozen(column)
+    replaced = memory.array(len(column), column.dtype)
+    replaced[:] = column
+    replaced[indices] = values
+    return _frozen(replaced)
 
 
 def _frozen(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
