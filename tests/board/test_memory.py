@@ -1,8 +1,10 @@
 """Memory is written again only when nobody reads it any more."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tidemark.board.board import Board
 from tidemark.board.memory import Spares
@@ -12,7 +14,7 @@ from tidemark.population import Population
 BatchOf = Callable[..., Batch]
 
 
-def address(array: np.ndarray) -> int:
+def address(array: npt.NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
@@ -33,7 +35,7 @@ def test_not_while_the_array_or_a_part_of_it_is_read() -> None:
     taken = {where, address(second)}
     assert len(taken) == 2
     part = first[10:20][::-1]
-    raw = memoryview(second)
+    raw = second.data
     del first, second
     third = memory.array(1_000, np.int64)
     assert address(third) not in taken
@@ -63,7 +65,12 @@ def test_a_view_that_is_still_read_stays_as_it_was(batch_of: BatchOf) -> None:
     observe(1)
     view = board.view
     values = view.values
-    held = [view.ranking.keys, values.observed_at, values.follower_count, values.following_count]
+    held: list[npt.NDArray[Any]] = [
+        view.ranking.keys,
+        values.observed_at,
+        values.follower_count,
+        values.following_count,
+    ]
     copies = [array.copy() for array in held]
     part = view.ranking.keys[10:20]
     del view, values
