@@ -414,18 +414,18 @@ def bench_encoding(as_json: bool) -> None:
 
 
 @bench.command("classify")
-@_option("seconds", 60.0, "Seconds of the run, and of each of the rounds.")
+@_option("seconds", 60.0, "Seconds of the run.")
 @_option(
-    "rounds", 0, "Also so many runs of the pipeline with and without the classification, in alternation."
+    "pairs", 0, "Also so many turns of the pipeline with and without the classification, 8 seconds a pair."
 )
 @_target
 @_as_json
-def bench_classify(seconds: float, rounds: int, kind: str, as_json: bool) -> None:
+def bench_classify(seconds: float, pairs: int, kind: str, as_json: bool) -> None:
     """Verdicts a second when each takes ten seconds, what that costs, and whether the polling notices."""
     from tidemark.bench.classify import measure, measure_impact
 
     def both() -> Mapping[str, Any]:
-        return measure(seconds) | ({"impact": measure_impact(seconds, rounds, kind)} if rounds else {})
+        return measure(seconds) | ({"impact": measure_impact(pairs, kind)} if pairs else {})
 
     _measured("classify", as_json, both)
 

@@ -5,6 +5,8 @@ The stand-in answers every POST after exactly ten seconds, the worst that the AP
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from tidemark.bench.fleet import Fleet, fleet
@@ -32,6 +35,14 @@ SETTLE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.1
 QUIET_SECONDS: Final = 1.0
 START_SECONDS: Final = 60.0
+TURN_SECONDS: Final = 4.0
+"""For so long the classifier works, then it stands still for as long, and so on."""
+IMPACT_CALLS: Final = 64
+"""In flight, half of the default. Calls go on while the classifier stands still, so a classifier that does nothing
+half of the time does the work of 128 calls in the other half."""
+RESAMPLES: Final = 2_000
+VERDICTS: Final = "tidemark_classify_seconds_count"
+OBSERVATIONS: Final = "tidemark_observations_total"
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -41,11 +52,11 @@ def measure(seconds: float, influencers: str = "1000000-1009999") -> dict[str, A
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder, _stand_in(influencers) as api:
         flags = ("--api", api, "--influencers", influencers)
         with fleet(*flags, data=Path(folder)) as up:
-            classifier = _Classifier(Path(folder))
-            began_at, began = classifier.after_a_wave()
+            classifier = _Role(Path(folder), "classify")
+            began_at, began = _after_a_wave(classifier)
             usage = up.usage()
             time.sleep(max(0.0, began_at + seconds - time.monotonic()))
-            ended_at, ended = classifier.after_a_wave()
+            ended_at, ended = _after_a_wave(classifier)
             after, stats = up.usage(), up.stats()
     per_second = (ended - began) / (ended_at - began_at)
     cores = after.cores_since(usage).get("classify", 0.0)
@@ -64,33 +75,52 @@ def measure(seconds: float, influencers: str = "1000000-1009999") -> dict[str, A
     }
 
 
-def measure_impact(seconds: float, rounds: int, kind: str) -> dict[str, Any]:
-    """Observations a second of `tidemark up --interval 0`, without and with the classification, in alternation."""
+def measure_impact(pairs: int, kind: str) -> dict[str, Any]:
+    """Observations a second of `tidemark up --interval 0` while the classifier works and while it stands still.
+
+    One pipeline, in which the classifier is stopped (SIGSTOP) and continued in turn: a machine drifts less from one
+    turn to the next than from one run to another. The ratio is the geometric mean over the pairs of turns, its
+    interval of 95% from a bootstrap over them.
+    """
     rates: dict[str, list[float]] = {"without": [], "with": []}
-    verdicts: list[float] = []
-    with _stand_in("1000000-1999999") as slow, target(kind, verdicts_from=slow) as api:
-        for round_ in range(rounds):
-            # Whoever comes first in one round comes last in the next.
-            for which in sorted(rates, reverse=round_ % 2 == 0):
-                calls = "128" if which == "with" else "0"
-                with fleet("--api", api.url, "--interval", "0", "--classify-concurrency", calls) as up:
-                    _warm_up(up)
-                    rows, known, began = _stored(up)
-                    time.sleep(seconds)
-                    rows_after, known_after, ended = _stored(up)
-                rates[which].append((rows_after - rows) / (ended - began))
-                if which == "with":
-                    verdicts.append((known_after - known) / (ended - began))
-    ratios = [a / b for a, b in zip(rates["with"], rates["without"], strict=True)]
+    flags = ("--interval", "0", "--classify-concurrency", str(IMPACT_CALLS), "--classify-deadline", "60")
+    with (
+        tempfile.TemporaryDirectory(prefix="tidemark-bench-") as folder,
+        _stand_in("1000000-1999999") as slow,
+        target(kind, verdicts_from=slow) as api,
+        fleet("--api", api.url, *flags, data=Path(folder)) as up,
+    ):
+        _warm_up(up)
+        poller, classifier = _Role(Path(folder), "poll"), _Role(Path(folder), "classify")
+        known = classifier.count(VERDICTS)
+        try:
+            for number in range(pairs):
+                # Whoever comes first in one pair comes last in the next.
+                for which in sorted(rates, reverse=number % 2 == 0):
+                    polled, began = poller.count(OBSERVATIONS), time.monotonic()
+                    # The verdicts that came meanwhile are taken at once: so only now.
+                    classifier.signal(signal.SIGCONT if which == "with" else signal.SIGSTOP)
+                    time.sleep(TURN_SECONDS)
+                    polled_after, ended = poller.count(OBSERVATIONS), time.monotonic()
+                    rates[which].append((polled_after - polled) / (ended - began))
+        finally:
+            classifier.signal(signal.SIGCONT)
+        verdicts, lag = classifier.count(VERDICTS) - known, up.stats()["lagBatches"]
+    changes = np.log(np.array(rates["with"]) / np.array(rates["without"]))
+    drawn = np.random.default_rng(1).choice(changes, (RESAMPLES, pairs)).mean(axis=1)
+    low, high = np.exp(np.quantile(drawn, (0.025, 0.975))).tolist()
     return {
         "target": api.kind,
-        "rounds": rounds,
+        "pairs": pairs,
+        "turnSeconds": TURN_SECONDS,
         "withoutPerSecond": statistics.median(rates["without"]),
         "withPerSecond": statistics.median(rates["with"]),
-        "verdictsPerSecond": statistics.median(verdicts),
-        "ratio": statistics.median(ratios),
-        "ratioMin": min(ratios),
-        "ratioMax": max(ratios),
+        "verdictsPerSecond": verdicts / (pairs * TURN_SECONDS),
+        "ratio": float(np.exp(changes.mean())),
+        "ratioLow": low,
+        "ratioHigh": high,
+        "ratioSpread": float(changes.std()),
+        "lagBatches": lag,
     }
 
 
@@ -99,13 +129,6 @@ def _warm_up(up: Fleet) -> None:
     while (stats := up.stats())["observed"] < stats["influencers"] and time.monotonic() < give_up_at:
         time.sleep(1)
     time.sleep(SETTLE_SECONDS)
-
-
-def _stored(up: Fleet) -> tuple[int, int, float]:
-    """Observations in the store, verdicts known, and when that was (monotonic seconds)."""
-    stats = up.stats()
-    verdicts = stats["suspicious"]
-    return stats["observationsTotal"], verdicts["suspicious"] + verdicts["notSuspicious"], time.monotonic()
 
 
 @contextmanager
@@ -127,47 +150,58 @@ def _stand_in(influencers: str) -> Iterator[str]:
             process.stdout.close()
 
 
-class _Classifier:
-    """The verdicts that a running classifier has got, by its own /metrics."""
+class _Role:
+    """The process of a role in a running pipeline."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, role: str) -> None:
         self._data = data
-        self._url = ""
+        self._role = role
+        self._note: dict[str, Any] | None = None
 
-    def count(self) -> int:
-        """How many so far; 0 while it is not there."""
-        if not self._url:
-            notes = [note for note in running(self._data) if note["role"] == "classify"]
-            if not notes:
-                return 0
-            self._url = notes[0]["metrics"]
-        with _direct.open(self._url, timeout=CALL_SECONDS) as answer:
+    def count(self, name: str) -> int:
+        """A counter of its /metrics, over all labels; 0 while the process is not there."""
+        note = self._found()
+        if note is None:
+            return 0
+        with _direct.open(note["metrics"], timeout=CALL_SECONDS) as answer:
             text = answer.read().decode()
         counts = [
             sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.name == "tidemark_classify_seconds_count"
+            if sample.name == name
         ]
         return round(sum(counts))
 
-    def after_a_wave(self) -> tuple[float, int]:
-        """When (monotonic seconds) the next verdicts had come, and how many there were then.
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it is there."""
+        note = self._found()
+        if note is not None:
+            os.kill(note["pid"], number)
 
-        Calls that began together end together, every ten seconds: to count from the end of one wave to the
-        end of another leaves nothing to chance. Without waves any moment will do.
-        """
-        count, changed_at = self.count(), 0.0
-        give_up_at = time.monotonic() + START_SECONDS
-        while time.monotonic() < give_up_at:
-            time.sleep(LOOK_SECONDS)
-            latest = self.count()
-            now = time.monotonic()
-            if latest != count:
-                count, changed_at = latest, now
-                give_up_at = min(give_up_at, now + CALL_SECONDS + QUIET_SECONDS)
-            elif changed_at and now - changed_at > QUIET_SECONDS:
-                return changed_at, count
-        if not changed_at:
-            raise TidemarkError("no verdicts come: look whether `tidemark classify` runs")
-        return changed_at, count
+    def _found(self) -> dict[str, Any] | None:
+        if self._note is None:
+            self._note = next((note for note in running(self._data) if note["role"] == self._role), None)
+        return self._note
+
+
+def _after_a_wave(classifier: _Role) -> tuple[float, int]:
+    """When (monotonic seconds) the next verdicts had come, and how many there were then.
+
+    Calls that began together end together, every ten seconds: to count from the end of one wave to the
+    end of another leaves nothing to chance. Without waves any moment will do.
+    """
+    count, changed_at = classifier.count(VERDICTS), 0.0
+    give_up_at = time.monotonic() + START_SECONDS
+    while time.monotonic() < give_up_at:
+        time.sleep(LOOK_SECONDS)
+        latest = classifier.count(VERDICTS)
+        now = time.monotonic()
+        if latest != count:
+            count, changed_at = latest, now
+            give_up_at = min(give_up_at, now + CALL_SECONDS + QUIET_SECONDS)
+        elif changed_at and now - changed_at > QUIET_SECONDS:
+            return changed_at, count
+    if not changed_at:
+        raise TidemarkError("no verdicts come: look whether `tidemark classify` runs")
+    return changed_at, count
