@@ -22,9 +22,9 @@ NATS_SERVERS: Final = 3
 class Coefficients:
     """As measured on the machine of the README."""
 
-    poll_cpu_us: float = 19.2
+    poll_cpu_us: float = 16.5
     """`tidemark bench steady`: cores of the poller by observations a second."""
-    serve_cpu_us: float = 8.4
+    serve_cpu_us: float = 7.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
     nats_cpu_us: float = 4.5
     """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
@@ -43,7 +43,7 @@ class Coefficients:
     """`tidemark bench board`: by influencer."""
     log_batches_per_second: float = 1_150.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
-    serve_per_second: float = 60_000.0
+    serve_per_second: float = 80_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
     connections: int = 64
     """Of one poller to one API address: where the limit begins and, on a fast API, stays."""
