@@ -416,7 +416,7 @@ def bench_encoding(as_json: bool) -> None:
 @bench.command("classify")
 @_option("seconds", 60.0, "Seconds of the run.")
 @_option(
-    "pairs", 0, "Also so many turns of the pipeline with and without the classification, 8 seconds a pair."
+    "pairs", 0, "Also so many turns of the pipeline with and without the classification, 2 seconds a pair."
 )
 @_target
 @_as_json

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,9 +37,6 @@ BAR_COLUMNS: Final = 30
 
 Values = Mapping[tuple[str, str], float]
 """(name of the sample, value of its label or "") -> value."""
-
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-"""Without the proxy that a variable may name: all is on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +109,8 @@ def _is(role: str, command: Sequence[str]) -> bool:
 
 
 def _values(url: str) -> Values | None:
-    with suppress(OSError, ValueError), _open(url, timeout=ASK_S) as answer:
-        return parse(answer.read().decode())
+    with suppress(ValueError):
+        return None if (text := telemetry.ask(url, ASK_S)) is None else parse(text)
     return None
 
 
@@ -141,9 +137,10 @@ def _stats(process: psutil.Process, metrics_url: str) -> dict[str, Any] | None:
         return None
     host = f"[{metrics.hostname}]" if ":" in (metrics.hostname or "") else metrics.hostname
     for port in listening:
-        with suppress(OSError, ValueError), _open(f"http://{host}:{port}/v1/stats", timeout=ASK_S) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+        with suppress(ValueError):
+            if text := telemetry.ask(f"http://{host}:{port}/v1/stats", ASK_S):
+                found: dict[str, Any] = json.loads(text)
+                return found
     return None
 
 

@@ -7,8 +7,10 @@ import logging
 import os
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,9 @@ from tidemark.errors import TidemarkError
 
 RUN_FOLDER: Final = "run"
 """In the data folder: one small file for each running process, for `tidemark status`."""
+
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Without the proxy that a variable may name."""
 
 # Poller
 OBSERVATIONS = Counter("tidemark_observations_total", "Answers of the API that became observations")
@@ -151,6 +156,14 @@ def registered(settings: Settings, role: str, **facts: Any) -> Iterator[None]:
     finally:
         with suppress(OSError):
             note.unlink()
+
+
+def ask(url: str, deadline_s: float) -> str | None:
+    """What a process on this machine answers to a GET; None when it does not, or not to the end."""
+    with suppress(OSError, ValueError, HTTPException), _open(url, timeout=deadline_s) as answer:
+        text: str = answer.read().decode()
+        return text
+    return None
 
 
 def running(data: Path) -> list[dict[str, Any]]:

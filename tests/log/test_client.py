@@ -212,18 +212,36 @@ async def test_what_others_put_on_the_streams_is_no_message_of_ours(
         assert await consumer.next(1, WAIT_S) == []
 
 
-async def test_settings_that_changed_are_taken_over(log: Log, nats_server: NatsServer) -> None:
+async def limits(server: NatsServer) -> tuple[int | None, float | None]:
+    """The bytes and the seconds for which the log keeps batches."""
+    direct = await nats.connect(server.url)
+    try:
+        config = (await direct.jetstream().stream_info(streams.OBSERVATIONS)).config
+    finally:
+        await direct.close()
+    return config.max_bytes, config.max_age
+
+
+async def test_settings_of_the_scheduler_that_changed_are_taken_over(
+    log: Log, nats_server: NatsServer
+) -> None:
     await log.publish_batch(0, batch())
-    async with connect(load(nats=[nats_server.url], log_hours=0.1, log_gigabytes=1), "test") as changed:
+    settings = load(nats=[nats_server.url], log_hours=0.1, log_gigabytes=1)
+    async with connect(settings, "test", governs=True) as changed:
         await changed.open()
         consumer = await changed.consume_observations("one")
         assert len(await some(consumer, 1)) == 1
-    direct = await nats.connect(nats_server.url)
-    try:
-        info = await direct.jetstream().stream_info(streams.OBSERVATIONS)
-    finally:
-        await direct.close()
-    assert (info.config.max_bytes, info.config.max_age) == (1_000_000_000, 360)
+    assert await limits(nats_server) == (1_000_000_000, 360)
+
+
+async def test_who_was_told_other_settings_than_the_scheduler_leaves_the_streams_alone(
+    log: Log, nats_server: NatsServer
+) -> None:
+    before = await limits(nats_server)
+    async with connect(load(nats=[nats_server.url], log_hours=0.1, log_gigabytes=1), "test") as other:
+        await other.open()
+        await other.publish_batch(0, batch())
+    assert await limits(nats_server) == before
 
 
 @pytest.mark.usefixtures("impatient")

@@ -15,7 +15,7 @@ from tidemark.log import client
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Tick
 from tidemark.schedule import scheduler
-from tidemark.schedule.scheduler import schedule
+from tidemark.schedule.scheduler import Issued, schedule
 from tidemark.schedule.timetable import Timetable
 
 SHARDS = 4
@@ -139,6 +139,20 @@ async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
         nats_server.start()
         ticks = await taken(log, lambda ticks: any(from_ms < tick.due_ms < until_ms for tick in ticks))
     assert_by_the_timetable(ticks, configured)
+
+
+async def test_turns_that_were_due_while_the_first_ones_were_published_are_issued() -> None:
+    timetable = Timetable(load(influencers=INFLUENCERS).population, 40_000)
+    since_ms = round(time.time() * 1_000) - 30_000  # longer than ticks are caught up
+    issued, stop, found = Issued(since_ms), asyncio.Event(), []
+
+    async def issue(turns: list[Tick]) -> None:
+        found.extend(turns)
+        stop.set()
+
+    await scheduler._timed(timetable, issued, issue, stop)
+    assert found == timetable.due(since_ms, issued.until_ms)
+    assert len(found) >= 3
 
 
 async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: NatsServer) -> None:

@@ -147,16 +147,19 @@ class Consumer:
 class Log:
     """A connection to the log. `open` it before anything else; it mends itself from then on."""
 
-    def __init__(self, settings: Settings, role: str) -> None:
+    def __init__(self, settings: Settings, role: str, *, governs: bool = False) -> None:
         self._settings = settings
         self._role = role
+        self._governs = governs
         self._servers = list(settings.nats) or ["nats://127.0.0.1:4222"]
         self._shown = ", ".join(server.rpartition("@")[2].rpartition("/")[2] for server in self._servers)
         self._client: Client | None = None
         self._closing = False
 
     async def open(self) -> None:
-        """Connect, if that was not done yet, and bring the streams to these settings.
+        """Connect, if that was not done yet, and make the streams that are missing, by these settings.
+
+        Streams that are there are brought to these settings by whoever governs, and stay as they are otherwise.
 
         Raises LogError when no server answers or takes the credentials: then call it again.
         """
@@ -225,7 +228,12 @@ class Log:
                     ) from error
                 if error.err_code != STREAM_IN_USE:
                     raise
-                await self._jetstream.update_stream(config)
+                if self._governs:
+                    await self._jetstream.update_stream(config)
+                else:
+                    logger.info(
+                        "this stream is kept as the scheduler was told, not this process", stream=config.name
+                    )
 
     async def publish_tick(self, tick: Tick) -> None:
         """Put a tick on its queue; a repeated one is dropped by the server."""
@@ -387,9 +395,13 @@ class Log:
 
 
 @asynccontextmanager
-async def connect(settings: Settings, role: str) -> AsyncIterator[Log]:
-    """A log that is closed in the end; `open` it."""
-    log = Log(settings, role)
+async def connect(settings: Settings, role: str, *, governs: bool = False) -> AsyncIterator[Log]:
+    """A log that is closed in the end; `open` it.
+
+    Who `governs` has the last word on replicas and limits of the streams: the scheduler. A poller that is started
+    without `--replicas 3` would otherwise leave a fleet with one copy of its log.
+    """
+    log = Log(settings, role, governs=governs)
     try:
         yield log
     finally:

@@ -30,8 +30,8 @@ AT_ONCE_MAX: Final = 64
 """Messages that are published side by side."""
 RETRY_SECONDS: Final = 1.0
 CATCH_UP_SECONDS: Final = 15.0
-"""What was due while the log was away is issued when it is back, if that was no longer: an election in a NATS cluster
-takes up to ten. What was due before that is skipped: all at once it would be too much for the API."""
+"""Ticks that were due while the log was away are issued when it is back, if that was no longer: an election in a NATS
+cluster takes up to ten. What was due before that is skipped: all at once it would be too much for the API."""
 
 logger = structlog.get_logger("tidemark.schedule")
 
@@ -46,13 +46,14 @@ async def schedule(settings: Settings, stop: asyncio.Event) -> None:
 async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
     """What cannot be published for long is skipped, not queued: the next comes anyway."""
     issued = Issued(_now_ms())
-    async with connect(settings, "schedule") as log:
+    async with connect(settings, "schedule", governs=True) as log:
         while not stop.is_set():
             try:
                 await log.open()
                 await log.consume_ticks()
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))
+                    issued.until_ms = max(issued.until_ms, _now_ms() - round(CATCH_UP_SECONDS * 1_000))
                     await _timed(timetable, issued, lambda ticks: _publish(log, ticks), stop)
                 else:
                     await _untimed(settings, log, stop)
@@ -64,7 +65,7 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
 async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
     """The turns of the classification. After each failure from the start: the log drops what it has seen."""
     timetable = Timetable(settings.population, round(settings.classify_interval * 1_000))
-    async with connect(settings, "schedule turns") as log:
+    async with connect(settings, "schedule turns", governs=True) as log:
         while not stop.is_set():
             try:
                 await log.open()
@@ -90,7 +91,6 @@ async def _timed(
     timetable: Timetable, issued: Issued, issue: Callable[[list[Tick]], Awaitable[None]], stop: asyncio.Event
 ) -> None:
     """Issue what the timetable has due after `issued`, when it is due, and move that on."""
-    issued.until_ms = max(issued.until_ms, _now_ms() - round(CATCH_UP_SECONDS * 1_000))
     while not stop.is_set():
         pause_s = (timetable.next_due_ms(issued.until_ms) - _now_ms()) / 1_000
         if pause_s > 0 and await wait(stop, min(pause_s, SLEEP_MAX_SECONDS)):

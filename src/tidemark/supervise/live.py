@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tidemark import telemetry
 from tidemark.supervise.screen import Screen
 
 REFRESH_S: Final = 1.0
@@ -28,8 +28,6 @@ MIB: Final = 2**20
 _STYLES: Final = {"running": "green", "stopped": "dim", "waiting": "red"}
 
 logger = structlog.get_logger("tidemark.up")
-_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-"""Without the proxy that a variable may name: all is on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,10 @@ class Meter:
 
 def ask(url: str) -> dict[str, Any] | None:
     """The answer to GET `url` as JSON, or None: serve may be starting again."""
-    with suppress(OSError, ValueError), _open(url, timeout=ASK_S) as answer:
-        found: dict[str, Any] = json.load(answer)
-        return found
+    with suppress(ValueError):
+        if text := telemetry.ask(url, ASK_S):
+            found: dict[str, Any] = json.loads(text)
+            return found
     return None
 
 

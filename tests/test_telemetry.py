@@ -1,0 +1,55 @@
+"""Processes of one machine ask each other how they are."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tidemark import telemetry
+
+DEADLINE_S = 30.0
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """A server that says this once and hangs up; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join(DEADLINE_S)
+
+
+def test_an_answer() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as url:
+        assert telemetry.ask(url, DEADLINE_S) == "ok"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nhalf of it", id="killed as it answered"),
+        pytest.param(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", id="an error"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\xff", id="no text"),
+        pytest.param(b"what?\r\n\r\n", id="no HTTP"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_no_answer(answer: bytes) -> None:
+    with answering(answer) as url:
+        assert telemetry.ask(url, DEADLINE_S) is None
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert telemetry.ask(f"http://127.0.0.1:{port}", DEADLINE_S) is None
