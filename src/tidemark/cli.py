@@ -264,7 +264,7 @@ def export_command(
 
     The columns are pk, observed_at, follower_count, following_count and follower_ratio, the order is that of pk and
     time, and no amount of rows takes more memory. An embedded store must not be open elsewhere: stop `up` or `serve`,
-    or ask `serve` itself for one influencer (`/v1/influencers/{pk}/series?step=raw&format=csv`, at --host and --port).
+    or ask `serve` itself, at --host and --port, for one: `/v1/influencers/{pk}/series?step=raw&format=csv&from=...`.
     A ClickHouse server's store may be in use.
 
     \b

@@ -108,13 +108,15 @@ class Settings(BaseSettings):
     store: Annotated[str, AfterValidator(_store_dsn)] = Field(
         "", description="chdb:///path or clickhouse://user:password@host:8123. Default: chdb in <data>/store."
     )
-    host: str = Field("127.0.0.1", description="The address that the HTTP API listens on.")
+    host: str = Field(
+        "127.0.0.1", description="The address to listen on, for the HTTP API and for a role's own /metrics."
+    )
     port: int = Field(8000, ge=0, le=65_535, description="The port of the HTTP API; 0 picks a free one.")
     live_max: int = Field(
         12_000, ge=0, le=1_000_000, description="The most live streams that one `serve` keeps open at once."
     )
     metrics_port: int = Field(
-        0, ge=0, le=65_535, description="The port of a role's own /metrics on loopback; 0 picks a free one."
+        0, ge=0, le=65_535, description="The port of a role's own /metrics; 0 picks a free one."
     )
 
     # How hard to ask

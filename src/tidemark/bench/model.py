@@ -26,7 +26,7 @@ class Coefficients:
     """`tidemark bench steady`: cores of the poller by observations a second."""
     serve_cpu_us: float = 7.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
-    nats_cpu_us: float = 4.5
+    nats_cpu_us: float = 4.2
     """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
     api_bytes: float = 544.0
     """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 505 with 8 pipelined."""
