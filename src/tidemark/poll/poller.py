@@ -66,7 +66,6 @@ class _Poller:
         self._log = log
         self._pool = pool
         self._work: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
         self._refused: Counter[str] = Counter()
         self._complained_at = 0.0
         self._chance = random.Random()
@@ -103,10 +102,7 @@ class _Poller:
             waiting_max = max(REQUESTS_WAITING_MIN, 2 * pool.allowed)
             if len(self._work) < TICKS_IN_WORK_MAX and len(pool.queue) < waiting_max:
                 return True
-            self._room.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ROOM_LOOK_S):
-                    await self._room.wait()
+            await asyncio.sleep(ROOM_LOOK_S)
         return False
 
     async def _answer(self, delivery: Delivery) -> None:
@@ -121,7 +117,6 @@ class _Poller:
         heartbeat = asyncio.ensure_future(_keep_alive(delivery))
         try:
             batch = await self._observe(tick)
-            self._room.set()
             if len(batch) and not await self._publish(tick, batch):
                 await delivery.again(LOG_RETRY_S)
                 return
@@ -134,7 +129,6 @@ class _Poller:
             raise
         finally:
             heartbeat.cancel()
-            self._room.set()
 
     async def _observe(self, tick: Tick) -> Batch:
         """Ask for each influencer of the tick, those that failed up to ATTEMPTS times."""
