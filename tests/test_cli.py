@@ -45,7 +45,8 @@ def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "schedule", "poll", "classify", "serve", "simulate", "status", "backfill", "export"]
+    "command",
+    ["up", "schedule", "poll", "classify", "serve", "simulate", "status", "backfill", "export", "replay"],
 )
 def test_help_teaches(command: str) -> None:
     done = tidemark(command, "--help")

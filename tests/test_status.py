@@ -86,6 +86,10 @@ def test_rates_are_what_happened_between_two_looks() -> None:
     told = found()
     assert told["observationsPerSecond"] == 15_000
     assert told["storedPerSecond"] == 15_000
+    minute = {**STATS, "observationsPerSecond": 16.7}
+    told = report(*[[look("serve", 30, at, "", stats=minute)] for at in (0, 2)])
+    assert told["observationsPerSecond"] == 16.7, "of a thousand influencers, most seconds see no tick at all"
+    told = found()
     assert told["ticksPerSecond"] is None  # no scheduler runs here
     assert (told["coverage"], told["lagBatches"], told["observationsTotal"]) == (0.9876, 3, 123_456_789)
     assert told["freshnessSeconds"] == STATS["freshnessSeconds"]
@@ -111,6 +115,21 @@ def test_each_process_tells_what_is_its_own() -> None:
     assert second["api"][0]["breaker"] == "closed"
     assert history["insertSeconds"] == pytest.approx(0.01)
     assert (history["storedPerSecond"], history["lagBatches"]) == (15_000, 3)
+
+
+def test_what_the_store_cannot_read_stands_out() -> None:
+    assert found()["damagedParts"] == {}
+    assert "damaged" not in shown(found())
+    before, after = (
+        [
+            look("serve", pid, at, f'tidemark_damaged_parts{{table="observations"}} {parts}\n', stats=STATS)
+            for pid, parts in ((30, 2), (31, 3))
+        ]
+        for at in (0, 2)
+    )
+    told = report(before, after)
+    assert told["damagedParts"] == {"observations": 3}
+    assert "parts of the store that cannot be read: observations 3" in shown(told)
 
 
 def test_without_an_insert_between_the_looks_the_mean_of_all_is_told() -> None:

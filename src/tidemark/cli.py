@@ -248,7 +248,7 @@ def backfill_command(settings: Settings, days: float, seed: int) -> None:
     "--format",
     "form",
     type=click.Choice(["csv", "parquet"]),
-    help="Default: parquet for an --output that ends so, else csv.",
+    help="Default: as the file's ending says; csv for standard output.",
 )
 @click.option(
     "--output",
@@ -274,6 +274,24 @@ def export_command(
     from tidemark.export.command import run as write
 
     _told(lambda: write(settings, pk, from_, to, form or "", output))
+
+
+@main.command("replay")
+@_settings("store", "store_megabytes", "data")
+def replay_command(settings: Settings) -> None:
+    """Have a store take everything that is still on the log once more, after its files were restored from a backup.
+
+    The log remembers how far each store has read, and would go on there: what came between the backup and the damage
+    would be missing. From its next start on `serve` reads the log from its beginning (36 hours, unless told otherwise)
+    and leaves out what the store has. Nobody else may have the store open.
+    """
+    from tidemark.store.replay import replay
+
+    _told(
+        lambda: click.echo(
+            f"{replay(settings)} takes all that is on the log once more when serve starts; rows it has stay single"
+        )
+    )
 
 
 @main.group()

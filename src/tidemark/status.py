@@ -160,10 +160,13 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
         "observationsTotal": of_serve.get("observationsTotal"),
         "lagBatches": of_serve.get("lagBatches"),
         "ticksPerSecond": _rate(pairs, "schedule", "tidemark_ticks_total"),
-        "observationsPerSecond": _rate(pairs, "poll", "tidemark_observations_total"),
+        # Of a small population some looks see no tick at all; serve counts over a longer time, and the whole fleet.
+        "observationsPerSecond": of_serve.get("observationsPerSecond")
+        or _rate(pairs, "poll", "tidemark_observations_total"),
         "storedPerSecond": _rate(pairs, "serve", "tidemark_stored_total"),
         "verdictsPerSecond": _rate(pairs, "classify", "tidemark_classify_seconds_count"),
         "refused": _refused(after),
+        "damagedParts": _damaged(after),
         "suspicious": of_serve.get("suspicious"),
         "classification": of_serve.get("classification"),
     }
@@ -230,6 +233,16 @@ def _refused(looks: Iterable[Look]) -> dict[str, int]:
     return counts
 
 
+def _damaged(looks: Iterable[Look]) -> dict[str, int]:
+    """Table -> how many of its parts a store cannot read; of replicas, the worst."""
+    counts: dict[str, int] = {}
+    for look in looks:
+        for table, parts in _labelled(look.values or {}, "tidemark_damaged_parts"):
+            if parts:
+                counts[table] = max(counts.get(table, 0), int(parts))
+    return counts
+
+
 def _labelled(values: Values, name: str) -> Iterator[tuple[str, float]]:
     return ((label, value) for (sample, label), value in values.items() if sample == name)
 
@@ -274,6 +287,8 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
         f" observations, {_text(report['storedPerSecond'], ',.0f')} stored",
     )
     figures.add_row("in the store", f"{_text(report['observationsTotal'], ',')} observations")
+    if damaged := report["damagedParts"]:
+        figures.add_row("[red]damaged[/]", f"parts of the store that cannot be read: {_counts(damaged)}")
     figures.add_row("lag", f"{_text(report['lagBatches'], ',')} batches")
     figures.add_row("refused", _counts(report["refused"]))
     figures.add_row("average followers", _text(report["averageFollowerCount"], ",.1f"))

@@ -74,6 +74,9 @@ INSERT_SECONDS = Histogram(
 INSERT_FAILURES = Counter(
     "tidemark_insert_failures_total", "Inserts that the store refused; each is tried again"
 )
+DAMAGED_PARTS = Gauge(
+    "tidemark_damaged_parts", "Parts of a table that the store cannot read and has set aside", ["table"]
+)
 READABLE_SECONDS = Histogram(
     "tidemark_readable_seconds",
     "From the API's answer until the observation is readable",

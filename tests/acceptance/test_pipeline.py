@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
@@ -124,6 +127,33 @@ def test_any_process_may_be_killed(api: Api, tmp_path: Path) -> None:
         assert tidemark.stop() == 0, tidemark.said()
     with running(data, *WATCH, *NOWHERE) as tidemark:
         check_everything(tidemark, api)
+
+
+def test_a_backup_and_the_log_are_the_whole_store(api: Api, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    flags = (*WATCH, "--api", api.url, "--interval", "2")
+    with running(data, *flags) as tidemark:
+        tidemark.until(lambda: tidemark.get("/v1/stats")["observationsTotal"] >= 2 * len(PKS), "two rounds")
+        assert tidemark.stop() == 0, tidemark.said()
+    shutil.copytree(data / "store", tmp_path / "backup", symlinks=True)
+    with running(data, *flags) as tidemark:
+        tidemark.until(lambda: tidemark.get("/v1/stats")["observationsTotal"] >= 5 * len(PKS), "three more")
+        assert tidemark.stop() == 0, tidemark.said()
+    with running(data, *WATCH, *NOWHERE) as tidemark:
+        stored = tidemark.get("/v1/stats")["observationsTotal"]
+        shown = [tidemark.get(f"/v1/influencers/{pk}/series?step=raw") for pk in PKS[::100]]
+        assert tidemark.stop() == 0
+    shutil.rmtree(data / "store")
+    shutil.move(tmp_path / "backup", data / "store")
+    replay = [sys.executable, "-m", "tidemark", "replay", "--data", str(data)]
+    said = subprocess.run(replay, capture_output=True, text=True, check=True).stdout
+    assert str(data / "store") in said
+    with running(data, *WATCH, *NOWHERE) as tidemark:
+        tidemark.until(lambda: bool(tidemark.get("/v1/stats")["observationsTotal"] == stored), "all of it")
+        restored = [tidemark.get(f"/v1/influencers/{pk}/series?step=raw") for pk in PKS[::100]]
+        assert [one["time"] for one in restored] == [one["time"] for one in shown]
+        assert [one["followerCount"] for one in restored] == [one["followerCount"] for one in shown]
+        assert tidemark.stop() == 0
 
 
 def test_an_api_that_is_down_at_the_start_is_found_when_it_comes(tmp_path: Path) -> None:

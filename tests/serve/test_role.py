@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
+from prometheus_client import REGISTRY
 
 from tests.log.server import NatsServer, nats_running
 from tidemark.board import Board
@@ -107,5 +109,28 @@ async def test_who_jumps_is_classified_ahead_of_the_turn(
         assert await consumer.next(1, 0.1) == [], "two replicas saw it, and it came back the same day"
         for replica in replicas:
             await replica.work._log.close()
+    finally:
+        store.close()
+
+
+async def test_damage_of_the_store_is_said_once(
+    server: NatsServer, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        work = Replica(server, store).work
+        parts = {"observations": 1}
+        monkeypatch.setattr(store, "damaged_parts", lambda: dict(parts))
+        with structlog.testing.capture_logs() as said:
+            await work._look_for_damage()
+            await work._look_for_damage()
+            assert [(event["log_level"], event["table"]) for event in said] == [("error", "observations")]
+            parts["observations"] = 2
+            await work._look_for_damage()
+            assert len(said) == 2
+            parts.clear()
+            await work._look_for_damage()
+            assert len(said) == 2
+        assert REGISTRY.get_sample_value("tidemark_damaged_parts", {"table": "observations"}) == 0
     finally:
         store.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -67,6 +68,38 @@ def test_a_store_keeps_its_name_and_its_rows(open_store: Open, history: History)
     again = open_store()
     assert again.store_id == first.store_id
     assert (again.row_count(), again.max_observed_at()) == (2, MONDAY_S)
+
+
+def test_a_store_says_whether_it_was_there_before(open_store: Open, tmp_path: Path) -> None:
+    assert open_store().new
+    store = open_store()
+    assert not store.new
+    assert store.address == f"chdb://{tmp_path}/store"
+
+
+def test_a_store_of_another_name_has_its_rows(open_store: Open, history: History) -> None:
+    first = open_store()
+    first.insert_observations(*history.add([1, 2], MONDAY_S))
+    first.rename()
+    again = open_store()
+    assert again.store_id != first.store_id
+    assert again.row_count() == 2
+
+
+def test_files_that_a_disk_spoiled_are_told_of(open_store: Open, history: History, tmp_path: Path) -> None:
+    store = open_store()
+    for days in range(3):
+        store.insert_observations(*history.add([1, 2], MONDAY_S + days * DAY_S))
+    assert store.damaged_parts() == {}
+    store.close()
+    day = time.strftime("%Y%m%d", time.gmtime(MONDAY_S + DAY_S))
+    spoiled = list((tmp_path / "store").rglob(f"{day}_*/data.bin"))
+    for path in spoiled:  # with those it was merged from, which ClickHouse would take instead
+        path.write_bytes(b"")
+    store = open_store()
+    assert store.damaged_parts() == {"observations": len(spoiled)}
+    assert store.row_count() == 4, "the others can be read"
+    assert open_store().damaged_parts() == {"observations": len(spoiled)}, "until somebody deletes them"
 
 
 def test_a_migration_that_was_cut_off_is_repeated(open_store: Open) -> None:

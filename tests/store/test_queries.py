@@ -58,7 +58,8 @@ def test_every_question_runs_as_it_stands_in_an_empty_and_in_a_full_store(
     while work.run().hours_closed:
         pass
     store.insert_observations(*history.add(1, MONDAY_S + 7))
-    for name in sql.named("queries.sql"):
+    assert ask(store, "damaged_parts").num_rows == 0, "nothing is damaged: test_clickhouse.py damages files"
+    for name in sql.named("queries.sql").keys() - {"damaged_parts"}:
         assert ask(store, name).num_rows > 0, name
 
 

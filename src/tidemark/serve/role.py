@@ -184,6 +184,8 @@ def restore(board: Board, store: Store, classify_interval_s: float) -> None:
         view = board.publish(time.time_ns() // 1_000_000)
     if view.total:
         logger.info("restored from the store", influencers=view.total)
+    elif store.new:
+        logger.info("a new, empty store is made", store=store.address)
 
 
 def _restore_verdicts(board: Board, store: Store, since_s: int) -> None:
@@ -223,6 +225,7 @@ class _Work:
         self._gains = gains
         self._live = live
         self._rollups = Rollups(store, board.population)
+        self._damaged: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -234,7 +237,9 @@ class _Work:
         spawn(self._tasks, self._every(MINUTE_S, self._roll_up, ended), "rollups")
         spawn(self._tasks, self._every(MINUTE_S, self._keep_snapshot, ended), "snapshots")
         spawn(self._tasks, self._every(MINUTE_S, self._refresh_gains, ended), "baselines of gains")
+        spawn(self._tasks, self._every(MINUTE_S, self._look_for_damage, ended), "looking for damage")
         try:
+            await self._look_for_damage()
             async with asyncio.TaskGroup() as sinks:
                 sinks.create_task(self._sink.run(self._consume, stop))
                 sinks.create_task(self._verdicts.run(self._consume_verdicts, stop))
@@ -308,6 +313,22 @@ class _Work:
         at_s = view.published_at_ms // 1_000
         await asyncio.to_thread(self._store.replace_influencers, record_batches(view))
         await asyncio.to_thread(self._store.insert_average, at_s, view.total, view.average_follower_count)
+
+    async def _look_for_damage(self) -> None:
+        """Say what the store cannot read: ClickHouse sets it aside, and goes on without a word."""
+        damaged = await asyncio.to_thread(self._store.damaged_parts)
+        for table, parts in damaged.items():
+            telemetry.DAMAGED_PARTS.labels(table).set(parts)
+            if parts > self._damaged.get(table, 0):
+                logger.error(
+                    "the store cannot read some of its files; what they hold is missing from all answers:"
+                    " restore a backup (docs/operations.md)",
+                    table=table,
+                    parts_set_aside=parts,
+                )
+        for table in self._damaged.keys() - damaged:
+            telemetry.DAMAGED_PARTS.labels(table).set(0)
+        self._damaged = damaged
 
     async def _roll_up(self) -> None:
         done = await asyncio.to_thread(self._rollups.run)

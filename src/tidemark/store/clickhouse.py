@@ -156,6 +156,8 @@ class Store:
                 f"the store {self._target} was made by a newer version (its schema is {max(applied)},"
                 f" this program knows {known[-1].number}): upgrade, or choose another --store"
             )
+        self.new = not applied
+        """Whether there was nothing at the address before."""
         for migration in known:
             if migration.number not in applied:
                 for statement in migration.statements:
@@ -172,7 +174,7 @@ class Store:
 
     def _remember(self) -> None:
         if self.query("store_id").num_rows == 0:
-            self.execute("set_store_id", {"value": secrets.token_hex(8)})
+            self.rename()
         self.store_id: str = self.query("store_id")["value"][0].as_py()
         """16 random hexadecimal digits, made with the store: the consumer of the log is named after it."""
         progress = self.query("rollup_progress").to_pylist()
@@ -185,6 +187,10 @@ class Store:
         self._version_ms = max((row["version_ms"] for row in progress), default=0)
         self._version_lock = threading.Lock()
         self._first_s = self.query("first_time")["first_s"][0].as_py()
+
+    def rename(self) -> None:
+        """Give the store another id from its next opening on: the log takes it for a new one and begins anew."""
+        self.execute("set_store_id", {"value": secrets.token_hex(8)})
 
     # ------------------------------------------------------------------------------------- writing
 
@@ -338,6 +344,16 @@ class Store:
         """Ask a question of queries.sql by its name. Times in parameters are Unix seconds."""
         with self._reader() as handle:
             return handle.ask(sql.named("queries.sql")[name], parameters)
+
+    @property
+    def address(self) -> str:
+        """Where it is, without a password."""
+        return str(self._target)
+
+    def damaged_parts(self) -> dict[str, int]:
+        """How many parts of which table cannot be read, and were set aside: their rows are in no answer any more."""
+        found = self.query("damaged_parts")
+        return dict(zip(found["table"].to_pylist(), found["parts"].to_pylist(), strict=True))
 
     def explain(self, name: str, parameters: Parameters | None = None) -> str:
         """What a question of queries.sql would read, in ClickHouse's words: tables, indexes, parts, granules."""

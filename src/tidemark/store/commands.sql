@@ -83,7 +83,7 @@ INSERT INTO rollup_progress (step, closed_until, at)
 SELECT {step:String}, {closed_until:DateTime('UTC')}, {at:DateTime64(3, 'UTC')};
 
 -- name: set_store_id
--- Once, when the store is made.
+-- When the store is made, and when it is to read the log from its beginning.
 INSERT INTO meta (key, value) SELECT 'store_id', {value:String};
 
 -- name: record_migration

@@ -338,6 +338,14 @@ SELECT
     toUnixTimestamp(max(observed_at)) AS last_s
 FROM observations;
 
+-- name: damaged_parts
+-- What ClickHouse could not read and set aside, in the folder `detached` of each table: rows that no answer has any more.
+SELECT table, count() AS parts
+FROM system.detached_parts
+WHERE database = currentDatabase() AND startsWith(reason, 'broken')
+GROUP BY table
+ORDER BY table;
+
 -- name: first_time
 -- The oldest moment that anything is kept of, in Unix seconds; 0 in an empty store.
 SELECT min(first_s) AS first_s
