@@ -7,11 +7,13 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
+from aiohappyeyeballs import AddrInfoType
+from structlog.testing import capture_logs
 
 from tests.log.server import PATIENCE_S, until
 from tests.poll.scripted import (
@@ -356,21 +358,99 @@ async def test_an_api_that_fails_is_given_a_rest_and_asked_again(api: ScriptedAp
         await until_all_are_answered(pool)
 
 
-async def test_a_host_that_cannot_be_looked_up_is_unreachable() -> None:
-    async with pooling("http://a..b:80") as pool:
-        assert (await answered(pool, 40)).refused == {"unreachable": 40}
+FAILURES = [
+    (status(503), "status 503"),
+    (CLOSE, "it closed the connection"),
+    (cut_off(FIRST), "it closed the connection within an answer"),
+    (GARBAGE, "it does not speak HTTP/1.1"),
+    (SILENCE, "no answer within the deadline"),
+]
 
 
-async def test_a_host_that_never_accepts_is_unreachable() -> None:
+@pytest.mark.parametrize(("act", "why"), FAILURES, ids=[why for _, why in FAILURES])
+async def test_the_log_says_how_an_api_fails(api: ScriptedApi, act: Act, why: str) -> None:
+    api.script = lambda pk, time: act
+    with capture_logs() as said:
+        async with pooling(api, request_deadline=0.2) as pool:
+            await answered(pool, 200)
+    rests = [event for event in said if event["event"].startswith("the API fails")]
+    assert [(event["log_level"], event["api"], event["why"]) for event in rests] == [
+        ("warning", api.url, why)
+    ]
+
+
+async def test_a_host_that_refuses_is_tried_once_before_its_rest(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.stop()
+    tried = 0
+    look_up = module._look_up
+
+    async def counted(host: str, port: int) -> Sequence[AddrInfoType]:
+        nonlocal tried
+        tried += 1
+        return await look_up(host, port)
+
+    monkeypatch.setattr(module, "_look_up", counted)
+    monkeypatch.setattr(module, "SWEEP_SECONDS", PATIENCE_S)  # the sweep ends rests
+    with capture_logs() as said:
+        async with pooling(api) as pool:
+            assert (await answered(pool, 40)).refused == {"unreachable": 40}
+    assert tried == 1
+    place = api.url.removeprefix("http://")
+    assert [event["why"] for event in said] == [f"cannot connect to {place}: Connection refused"]
+
+
+@pytest.mark.parametrize("host", ["a..b", "no-such-host.invalid"])
+async def test_a_host_that_cannot_be_looked_up_is_unreachable(host: str) -> None:
+    with capture_logs() as said:
+        async with pooling(f"http://{host}:80") as pool:
+            assert (await answered(pool, 40)).refused == {"unreachable": 40}
+    (event,) = said
+    assert event["why"].startswith(f"cannot look up {host}: ")
+
+
+async def test_a_lookup_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(*_: object, **__: object) -> None:
+        await asyncio.sleep(PATIENCE_S)
+
+    monkeypatch.setattr(module, "_look_up", slow)
+    with capture_logs() as said:
+        async with pooling("http://slow.invalid:80", request_deadline=0.1) as pool:
+            assert (await answered(pool, 40)).refused == {"unreachable": 40}
+    assert [event["why"] for event in said] == ["cannot connect to slow.invalid:80 within 0.1 s"]
+
+
+@contextmanager
+def silent() -> Iterator[tuple[str, int]]:
+    """A place that never accepts a connection."""
     with socket.socket() as listener, socket.socket() as waiting:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         waiting.connect(listener.getsockname())  # the one place in its queue is taken
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with pooling(url, request_deadline=0.2) as pool:
+        yield listener.getsockname()
+
+
+async def test_a_host_that_never_accepts_is_unreachable() -> None:
+    with silent() as (host, port):
+        async with pooling(f"http://{host}:{port}", request_deadline=0.2) as pool:
             round_ = await answered(pool, 40)
             assert set(round_.refused) <= {"unreachable", "timeout"}
             assert round_.refused.total() == 40
+
+
+async def test_a_host_is_reached_by_its_second_address(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent() as first:
+
+        async def two(*_: object) -> list[AddrInfoType]:
+            second = ("127.0.0.1", int(api.url.rpartition(":")[2]))
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in (first, second)]
+
+        monkeypatch.setattr(module, "_look_up", two)
+        async with pooling(api) as pool:
+            assert_good(await answered(pool, 40))
 
 
 async def test_two_addresses_share_the_work(api: ScriptedApi, another_api: ScriptedApi) -> None:

@@ -7,6 +7,7 @@ docs/adr has the figures), on connections of its own, one request at a time on e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -28,15 +29,16 @@ OK: Final = 200
 
 
 class Refused(UpstreamError):
-    """The API gave no verdict; `reason` is the label under which it is counted.
+    """The API gave no verdict; `reason` is the label under which it is counted, `why` says it in words.
 
     Reasons: `timeout`, `connection`, `framing`, `oversized`, `status_4xx` and the like, `unknown` (no such
     influencer), and those of `mockstagram.parse`.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the API gave no verdict: {reason}")
+    def __init__(self, reason: str, why: str = "") -> None:
+        super().__init__(f"the API gave no verdict: {why or reason}")
         self.reason = reason
+        self.why = why or reason
 
 
 class Api:
@@ -90,7 +92,7 @@ class Api:
                 if response.status == NOT_FOUND and method == "GET":
                     raise Refused(UNKNOWN)
                 if response.status != OK:
-                    raise Refused(f"status_{response.status // 100}xx")
+                    raise Refused(f"status_{response.status // 100}xx", f"status {response.status}")
                 return await _body(response)
 
 
@@ -109,8 +111,17 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise Refused("timeout") from error
+        raise Refused("timeout", "no answer within the deadline") from error
     except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
-        raise Refused("framing") from error
+        raise Refused("framing", "it does not speak HTTP/1.1") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Refused("connection") from error
+        raise Refused("connection", _words(error)) from error
+
+
+def _words(error: aiohttp.ClientError | OSError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"cannot look up {error.host}: {error.strerror}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        told = os.strerror(error.errno) if error.errno else str(error.os_error)
+        return f"cannot connect to {error.host}:{error.port}: {told}"
+    return "it closed the connection"

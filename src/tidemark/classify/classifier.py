@@ -269,10 +269,10 @@ class _Classifier:
                 logger.info("the API gives verdicts again", api=api.url)
             self._show_breaker(api)
         except Refused as refused:
-            self._fail(api, pk, work, refused.reason)
+            self._fail(api, pk, work, refused.reason, refused.why)
         except Exception as error:  # a turn would wait for ever for somebody who is forgotten
             logger.error("asking failed", pk=pk, error=str(error), exc_info=error)
-            self._fail(api, pk, work, "unexpected")
+            self._fail(api, pk, work, "unexpected", str(error))
         finally:
             if probe:
                 api.probing = False
@@ -295,7 +295,7 @@ class _Classifier:
             telemetry.CLASSIFY_SECONDS.observe(took_s)
         return Verdict(details.pk, suspicious, int(time.time()), round(took_s * 1_000))
 
-    def _fail(self, api: Api, pk: int, work: TurnInWork, reason: str) -> None:
+    def _fail(self, api: Api, pk: int, work: TurnInWork, reason: str, why: str) -> None:
         """Somebody got no verdict: they are asked about again later, in this turn or when it is taken again."""
         telemetry.CLASSIFY_FAILURES.labels(reason).inc()
         now = time.monotonic()
@@ -304,7 +304,7 @@ class _Classifier:
             work.fail(pk, again=False)
             return
         if api.breaker.failed(now):
-            logger.warning("the API gives no verdicts; it is asked again after a rest", api=api.url)
+            logger.warning("the API gives no verdicts; it is asked again after a rest", api=api.url, why=why)
         self._show_breaker(api)
         attempt = work.fail(pk)
         if attempt is not None:

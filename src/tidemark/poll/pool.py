@@ -8,6 +8,8 @@ Deadlines, idle connections, limits and breakers are looked after by a sweep fou
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic, time
@@ -15,6 +17,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 import structlog
+from aiohappyeyeballs import AddrInfoType, start_connection
 
 from tidemark import telemetry
 from tidemark.breaker import Breaker
@@ -27,6 +30,16 @@ IDLE_SECONDS: Final = 4.0
 """Node closes a connection that was idle for 5 s; we close it first, so that no request meets that."""
 REFILL_SECONDS: Final = 0.005
 """With `--max-rps`: how often requests that had to wait are let go."""
+NEXT_ADDRESS_S: Final = 0.25
+"""Of a host with several IP addresses the next is tried after so long, beside the silent one (RFC 8305)."""
+SAID: Final = {
+    "connection": "it closed the connection",
+    "cut_off": "it closed the connection within an answer",
+    "framing": "it does not speak HTTP/1.1",
+    "oversized": "its answers are too large",
+    "timeout": "no answer within the deadline",
+}
+"""What the log says of the reasons for which a connection is given up."""
 
 logger = structlog.get_logger("tidemark.poll")
 
@@ -69,7 +82,7 @@ class Round:
 class Connection(asyncio.Protocol):
     """One connection: the requests sent on it, in order, and the parser of their answers."""
 
-    __slots__ = ("_transport", "address", "answered", "broken", "parser", "sent", "used_at", "write")
+    __slots__ = ("_transport", "address", "answered", "broken", "idled", "parser", "sent", "used_at", "write")
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -77,6 +90,8 @@ class Connection(asyncio.Protocol):
         self.sent: deque[tuple[Round, int, float]] = deque()
         """(round, position, monotonic seconds when sent) of the requests that wait for their answers."""
         self.answered = 0
+        self.idled = False
+        """Whether it was ready before there was a request for it."""
         self.used_at = 0.0
         self.broken = ""
         """Which rule the API broke behind the answers that were just taken."""
@@ -164,7 +179,7 @@ class Connection(asyncio.Protocol):
         for place, (round_, position, _) in enumerate(sent):
             # The first one may have been cut off; those pipelined behind it, and all on a connection that the
             # API closed while it was idle, are innocent: sent once more.
-            innocent = place > 0 or (self.answered > 0 and reason == "connection")
+            innocent = place > 0 or ((self.answered > 0 or self.idled) and reason == "connection")
             if innocent and position not in round_.repeated:
                 round_.repeated.add(position)
                 address.pool.queue.appendleft((round_, position))
@@ -172,9 +187,13 @@ class Connection(asyncio.Protocol):
                 failed += 1
                 round_.fail(position, reason)
         if failed:
-            address.failed(failed)
+            address.failed(failed, SAID[reason])
         if sent:
             address.pool.dispatch()
+
+
+async def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Address:
@@ -234,7 +253,7 @@ class Address:
     def refused(self, status: int) -> None:
         """An answer came that is none; 5xx and 429 say that the API cannot."""
         if status >= 500 or status == 429:
-            self.failed(1)
+            self.failed(1, f"status {status}")
             self._refused += 1
             self.overloaded = True
 
@@ -249,13 +268,13 @@ class Address:
         self._allow(now)
         self.pool.dispatch()
 
-    def failed(self, count: int) -> None:
-        """So many requests have no answer."""
+    def failed(self, count: int, why: str) -> None:
+        """So many requests have no answer; `why`, in words for the log, the last of them has none."""
         self._failed += count
         self.troubled = True
         now = monotonic()
         if self._breaker.failed(now, count):
-            logger.warning("the API does not answer; it is asked again after a rest", api=self.api)
+            logger.warning("the API fails; it is asked again after a rest", api=self.api, why=why)
         self._allow(now)
 
     # -- what goes out --------------------------------------------------------------------------
@@ -277,6 +296,7 @@ class Address:
             self._short = True
         if room <= 0:
             if not sent:
+                connection.idled = True
                 self._idle.append(connection)
             return
         pool.tokens -= room
@@ -302,27 +322,48 @@ class Address:
             connection = self._idle.pop()
             connection.used_at = now
             self.fill(connection, now)
-        free = self.allowed - self.in_flight - len(self._opening) * self._pipeline
+        free = self.allowed - self.in_flight
         waiting = int(min(len(queue), self.pool.tokens))
-        missing = -(-min(free, waiting) // self._pipeline) - len(self._idle)
+        missing = -(-min(free, waiting) // self._pipeline) - len(self._idle) - len(self._opening)
         missing = min(
             missing, -(-self.allowed // self._pipeline) - len(self._connections) - len(self._opening)
         )
+        if not self._connections:
+            missing = min(missing, 1 - len(self._opening))  # one shows whether the host is there at all
         for _ in range(missing):
             task = asyncio.ensure_future(self._open())
             self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            task.add_done_callback(self._tried)
+
+    def _tried(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        self.pool.dispatch()
 
     async def _open(self) -> None:
         connection = Connection(self)
         try:
             async with asyncio.timeout(self._deadline_s):
-                await asyncio.get_running_loop().create_connection(lambda: connection, self._host, self._port)
-        except (OSError, ValueError, TimeoutError) as error:  # ValueError: a host that cannot be looked up
-            logger.debug("cannot connect to the API", api=self.api, error=str(error))
+                await self._connect(connection)
+        except (OSError, ValueError) as error:  # ValueError: a name that no host can have
             connection.connection_lost(None)  # the loop does not say so when the time was up as it opened
-            self.failed(1)
-            self.pool.dispatch()
+            # When no other connection is open either, the host is not there, and need not be tried often to know it.
+            self.failed(1 if self._connections else self._breaker.failures_max, self._words(error))
+
+    async def _connect(self, connection: Connection) -> None:
+        # Not by create_connection alone: uvloop's leaves a lookup behind that outlasts the deadline, and complains of
+        # it later; and it never tries a host's second address while the first one is silent.
+        found = await _look_up(self._host, self._port)
+        connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=connected)
+
+    def _words(self, error: Exception) -> str:
+        """Why no connection could be opened."""
+        if isinstance(error, TimeoutError):
+            return f"cannot connect to {self._host}:{self._port} within {self._deadline_s:g} s"
+        if isinstance(error, (socket.gaierror, ValueError)):
+            return f"cannot look up {self._host}: {getattr(error, 'strerror', None) or error}"
+        told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        return f"cannot connect to {self._host}:{self._port}: {told}"
 
     # -- what the sweep does --------------------------------------------------------------------
 
