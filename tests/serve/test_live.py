@@ -229,6 +229,8 @@ async def test_several_influencers_and_the_statistics_in_one_stream(store: Store
         ("/v1/live?pk=1001&pk=7", "Not a watched pk"),
         ("/v1/live?" + "&".join(["pk=1001"] * 11), "Bad request"),
         ("/v1/live?stats=perhaps", "Bad request"),
+        ("/v1/live", "Nothing to tell of"),
+        ("/v1/live?stats=false", "Nothing to tell of"),
     ],
 )
 async def test_what_cannot_be_watched_is_a_problem(store: Store, path: str, title: str) -> None:
@@ -282,7 +284,7 @@ async def test_the_newest_value_wins_for_a_reader_who_is_slow(store: Store) -> N
 
 async def test_who_hears_nothing_new_is_pinged(store: Store) -> None:
     async with serving(store, Limits(sweep=0.01, ping=0.02)) as served:
-        reader = await served.read("/v1/live")
+        reader = await served.read("/v1/live?pk=1009")
         assert [await reader.next() for _ in range(3)] == [Event("", 0, "")] * 3
 
 
@@ -342,7 +344,7 @@ async def test_an_orderly_stop_ends_all_streams_and_takes_no_more(store: Store) 
                 await reader.next("none")
         await closing
         await until(lambda: served.live.streams == 0)
-        refused = await served.read("/v1/live", status=503)
+        refused = await served.read("/v1/live?stats=true", status=503)
         assert (await refused.body())["title"] == "Stopping"
         await stuck.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,14 +10,16 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from tidemark.board import Board
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
+from tidemark.serve import compression
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
-from tidemark.serve.role import restore
+from tidemark.serve.role import Server, listen, restore
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
@@ -40,8 +43,12 @@ def batch(at_s: int, more: int = 0) -> Batch:
     )
 
 
+Address = tuple[str, int]
+DEADLINE_S = 60
+
+
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
     store = Store.open(f"chdb://{tmp_path}/store")
     board = Board(POPULATION)
     sink = Sink(store, board, POPULATION.first)
@@ -54,11 +61,26 @@ async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     board.names.reindex()
     store.insert_average(NOW_S, 9, float(FOLLOWERS.mean()))
     gains = Gains(board, store, 60)
-    app = create(Sources(board, store, Figures(board, sink, 60_000), gains))
+    yield create(Sources(board, store, Figures(board, sink, 60_000), gains))
+    store.close()
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
-    store.close()
+
+
+@pytest.fixture
+async def served(app: FastAPI) -> AsyncIterator[Address]:
+    """Where it listens, by the server that `tidemark serve` uses."""
+    with listen("127.0.0.1", 0) as listener:
+        server = Server(app)
+        running = asyncio.ensure_future(server.serve(sockets=[listener]))
+        yield listener.getsockname()
+        server.should_exit = True
+        await running
 
 
 async def test_latest_values_with_rank(client: httpx.AsyncClient) -> None:
@@ -147,6 +169,48 @@ async def test_series_as_csv(client: httpx.AsyncClient) -> None:
     assert answer.headers["content-type"].startswith("text/csv")
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(NOW_S))
     assert answer.text == f"time,followerCount,followingCount,followerRatio\n{at},300,0,\n"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/healthz", "/metrics", "/v1/stats", "/v1/influencers/1002", "/v1/leaderboard", "/docs"],
+)
+async def test_head_is_get_without_a_body(served: Address, path: str) -> None:
+    reader, writer = await asyncio.open_connection(*served)
+    async with asyncio.timeout(DEADLINE_S):
+        for method in ("HEAD", "HEAD", "GET"):  # on one connection: a body would be taken for the next answer
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"\r\ncontent-length: 0" not in head
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("POST", "/v1/stats", "GET"), ("DELETE", "/healthz", "GET"), ("HEAD", "/v1/live", "GET")],
+)
+async def test_a_method_that_is_not_allowed(
+    client: httpx.AsyncClient, method: str, path: str, allow: str
+) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allow)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/leaderboard", "/v1/leaderboard/gains", "/v1/influencers?search=influencer"]
+)
+async def test_lists_are_compressed_when_they_are_long(
+    client: httpx.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = await client.get(path, headers={"accept-encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    monkeypatch.setattr(compression, "LEAST_BYTES", 1)
+    packed = await client.get(path, headers={"accept-encoding": "gzip"})
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert packed.json() == plain.json()
 
 
 async def test_leaderboard(client: httpx.AsyncClient) -> None:

@@ -8,11 +8,25 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidemark import __version__
 from tidemark.serve import answers, dashboard, problems
 from tidemark.serve.live import Handover, Live
 from tidemark.serve.routes import Sources, router
+
+
+class Head:
+    """Middleware: HEAD is answered as GET would be, and uvicorn leaves the body away. Not for streams, without end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].endswith("/live"):
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, receive, send)
 
 
 def create(sources: Sources, live: Live | None = None) -> FastAPI:
@@ -27,6 +41,7 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
     problems.install(app)
     live = Live(sources.board, sources.figures) if live is None else live
     app.add_middleware(Handover, live=live)
+    app.add_middleware(Head)
     app.include_router(router(sources))
     app.include_router(dashboard.router(dashboard.Dashboard.load()))
 

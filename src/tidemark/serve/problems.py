@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -25,10 +26,11 @@ class Problem(Exception):
         self.detail = detail
 
 
-def response(status: int, title: str, detail: str) -> Response:
+def response(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer itself."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers = {"Retry-After": "1", **(headers or {})}
     return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
 
 
@@ -57,7 +59,7 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
         detail = f"{request.method} {request.url.path}: {status.phrase}; /docs lists what there is"
-        return response(status, status.phrase, detail)
+        return response(status, status.phrase, detail, error.headers)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:

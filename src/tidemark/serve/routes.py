@@ -134,6 +134,7 @@ def router(sources: Sources) -> APIRouter:
 
     @routes.get("/influencers", responses=answer(Listing), response_class=Response)
     async def search(
+        request: Request,
         search: Annotated[
             str, Query(min_length=1, max_length=64, description="A pk or the beginning of a username.")
         ],
@@ -141,10 +142,13 @@ def router(sources: Sources) -> APIRouter:
     ) -> Response:
         """Whom a text may mean: by pk or by the beginning of a username."""
         found = board.view.search(search, limit)
-        return _json(Listing(len(found), [Influencer.of(latest) for latest in found]))
+        return await compressed(
+            request, _json(Listing(len(found), [Influencer.of(latest) for latest in found]))
+        )
 
     @routes.get("/leaderboard", responses=answer(Listing), response_class=Response)
     async def leaderboard(
+        request: Request,
         limit: Limit = 100,
         offset: Offset = 0,
         around: Annotated[
@@ -165,10 +169,13 @@ def router(sources: Sources) -> APIRouter:
         else:
             number = _pk(around, population)
             items = view.around(_observed(view.latest(number), number).pk, limit, only) or []
-        return _json(Listing(len(listed), [Influencer.of(latest) for latest in items]))
+        return await compressed(
+            request, _json(Listing(len(listed), [Influencer.of(latest) for latest in items]))
+        )
 
     @routes.get("/leaderboard/gains", responses=answer(Gainers), response_class=Response)
     async def gains(
+        request: Request,
         window: Annotated[GainWindow, Query(description="Since when.")] = "24h",
         direction: Annotated[Direction, Query(description="Gains, or losses first.")] = "up",
         limit: Limit = 20,
@@ -179,16 +186,15 @@ def router(sources: Sources) -> APIRouter:
         only = None if suspicious is None else suspicious == "only"
         view, baseline, found = await sources.gains.page(window, direction, limit, offset, only)
         items = zip(view.latest_of(found.indices), found.gains.tolist(), strict=True)
-        return _json(
-            Gainers(
-                window,
-                direction,
-                None if baseline is None else answers.rfc3339(baseline.taken_at),
-                answers.rfc3339(view.published_at_ms // 1_000),
-                found.total,
-                [Gainer.since(latest, gain) for latest, gain in items],
-            )
+        answer = Gainers(
+            window,
+            direction,
+            None if baseline is None else answers.rfc3339(baseline.taken_at),
+            answers.rfc3339(view.published_at_ms // 1_000),
+            found.total,
+            [Gainer.since(latest, gain) for latest, gain in items],
         )
+        return await compressed(request, _json(answer))
 
     @routes.get("/stats", responses=answer(answers.Stats), response_class=Response)
     async def stats() -> Response:
@@ -213,7 +219,10 @@ def router(sources: Sources) -> APIRouter:
 
     live: dict[int | str, dict[str, Any]] = {
         200: {"description": "Events, until the client closes", "content": {"text/event-stream": {}}},
-        422: {"description": "A bad pk, or too many", "content": {"application/problem+json": {}}},
+        422: {
+            "description": "A bad pk, too many, or nothing asked for",
+            "content": {"application/problem+json": {}},
+        },
         503: {
             "description": "Too many streams; see Retry-After",
             "content": {"application/problem+json": {}},
@@ -244,6 +253,8 @@ def router(sources: Sources) -> APIRouter:
 
         As `GET /v1/influencers/{pk}/live`, and with `stats=true` also `event: stats` with what `GET /v1/stats` answers.
         """
+        if not pk and not stats:
+            raise Problem(422, "Nothing to tell of", "name influencers with pk=..., or ask for stats=true")
         return LiveResponse(tuple(dict.fromkeys(_pk(text, population) for text in pk or ())), stats)
 
     return routes
