@@ -129,6 +129,8 @@ def test_a_new_observation_arrives_by_itself(visit: Visit, scene: Scene) -> None
 
 def test_two_are_compared(visit: Visit) -> None:
     visitor = visit()
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url.removeprefix(visitor.url)))
     page = visitor.open(PAGE)
     box = page.get_by_role("combobox", name="Compare with")
     box.fill(f"{TOLD[1]}")
@@ -141,6 +143,12 @@ def test_two_are_compared(visit: Visit) -> None:
     expect(readout).to_contain_text(f"{visitor.get(f'/v1/influencers/{TOLD[1]}')['followerCount']:,}")
     press(page, "Change %")
     expect(page.get_by_role("button", name="Change %")).to_have_attribute("aria-pressed", "true")
+    for pk in (GAP_PK, TOLD[1]):
+        path = [path for path in asked if path.startswith(f"/v1/influencers/{pk}/series")][-1]
+        latest = visitor.get(f"/v1/influencers/{pk}")["followerCount"]
+        percent = 100 * (latest / visitor.get(path)["followerCount"][0] - 1)
+        sign = "+" if percent > 0 else "\N{MINUS SIGN}"
+        expect(readout).to_contain_text(f"{sign}{abs(percent):,.2f}%{latest:,}")
     page.reload()
     expect(readout.locator(".value")).to_have_count(2)
     expect(page.get_by_role("link", name=f"CSV of influencer-{TOLD[1]}")).to_be_visible()

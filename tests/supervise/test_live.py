@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.supervise.conftest import until
 from tidemark.config import load
 from tidemark.supervise import live
-from tidemark.supervise.live import Meter, Row, render, summary
+from tidemark.supervise.live import Meter, Row, render, summary, too_few
 from tidemark.supervise.screen import Screen
 from tidemark.telemetry import configure_logging
 
@@ -29,6 +29,7 @@ STATS: dict[str, Any] = {
     "coverage": 0.99995,
     "freshnessSeconds": {"p50": 30.04, "p99": 59.4, "max": 61.0},
     "lagBatches": 3,
+    "intervalSeconds": 60.0,
 }
 UNKNOWN = STATS | {
     "averageFollowerCount": None,
@@ -100,6 +101,23 @@ async def test_a_line_a_minute_without_a_terminal(monkeypatch: pytest.MonkeyPatc
         await asyncio.wait({watching})
     assert (told[0]["event"], told[0]["lag_batches"]) == ("watching", 3)
     assert told[1]["event"] == "serve does not answer at the moment"
+
+
+async def test_few_observations_are_a_warning_once_there_was_time_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not too_few(UNKNOWN, 170)
+    assert too_few(UNKNOWN, 190)
+    assert not too_few(UNKNOWN | {"intervalSeconds": 86_400.0}, 80_000)
+    assert not too_few(STATS, 190)
+    monkeypatch.setattr(live, "SUMMARY_S", 0.0)
+    monkeypatch.setattr(live, "ask", lambda _: UNKNOWN | {"intervalSeconds": 0.0})
+    with structlog.testing.capture_logs() as told:
+        watching = asyncio.create_task(live.watch(Screen(as_json=False), "http://127.0.0.1:8000", list))
+        await until(lambda: len(told) >= 1, "a line")
+        watching.cancel()
+        await asyncio.wait({watching})
+    assert (told[0]["log_level"], told[0]["coverage"]) == ("warning", 0.0)
 
 
 async def test_nobody_answers() -> None:

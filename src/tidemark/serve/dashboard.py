@@ -118,10 +118,9 @@ def _refusal() -> str:
 def router(dashboard: Dashboard) -> APIRouter:
     """The pages `/` and `/influencers/{pk}`, and `/static/`."""
     routes = APIRouter(include_in_schema=False)
-    methods = ["GET", "HEAD"]
 
-    @routes.api_route("/", methods=methods)
-    @routes.api_route("/influencers/{pk}", methods=methods)
+    @routes.get("/")
+    @routes.get("/influencers/{pk}")
     async def page(request: Request) -> Response:
         """One document for both pages: the browser reads the path."""
         answer = _sent(request, dashboard.document, ASK_AGAIN)
@@ -129,7 +128,7 @@ def router(dashboard: Dashboard) -> APIRouter:
             answer.status_code = 503
         return answer
 
-    @routes.api_route("/static/{version}/{name:path}", methods=methods)
+    @routes.get("/static/{version}/{name:path}")
     async def static(request: Request, version: str, name: str) -> Response:
         """A file of this version; another version's names are not known any more."""
         file = dashboard.files.get(name)
@@ -137,7 +136,7 @@ def router(dashboard: Dashboard) -> APIRouter:
             return Response("not found\n", 404, SECURITY | {"Cache-Control": "no-store"}, "text/plain")
         return _sent(request, file, FOR_EVER)
 
-    @routes.api_route("/favicon.ico", methods=methods)
+    @routes.get("/favicon.ico")
     async def favicon(request: Request) -> Response:
         """For who asks without having read the page."""
         return _sent(request, dashboard.files["favicon.svg"], ASK_AGAIN)

@@ -23,6 +23,8 @@ from tidemark.supervise.screen import Screen
 REFRESH_S: Final = 1.0
 SUMMARY_S: Final = 60.0
 ASK_S: Final = 2.0
+COVERAGE_LEAST: Final = 0.9
+"""With less, somebody should look. Worth a warning, once there was time for two rounds."""
 MIB: Final = 2**20
 
 _STYLES: Final = {"running": "green", "stopped": "dim", "waiting": "red"}
@@ -86,6 +88,11 @@ def summary(stats: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def too_few(stats: Mapping[str, Any], up_s: float) -> bool:
+    """Whether many were not observed in time, although there was time enough since the start."""
+    return bool(stats["coverage"] < COVERAGE_LEAST and up_s > SUMMARY_S + 2 * stats["intervalSeconds"])
+
+
 def render(url: str, rows: Sequence[Row], stats: Mapping[str, Any] | None, up_s: float) -> RenderableType:
     """The table, and how well the influencers are watched."""
     table = Table("", "state", box=None, pad_edge=False, header_style="dim")
@@ -106,7 +113,7 @@ def render(url: str, rows: Sequence[Row], stats: Mapping[str, Any] | None, up_s:
     figures = summary(stats)
     watched = Text.assemble(
         "coverage ",
-        (f"{figures['coverage']:.2%}", "bold"),
+        (f"{figures['coverage']:.2%}", "bold red" if too_few(stats, up_s) else "bold"),
         f" of {stats['influencers']:,}   freshness p50 ",
         _number(figures["freshness_p50_s"], ".1f"),
         " s, p99 ",
@@ -127,11 +134,16 @@ async def watch(screen: Screen, url: str, look: Callable[[], Sequence[Row]]) -> 
 
 
 async def _lines(url: str) -> None:
+    began = time.monotonic()
     while True:
         await asyncio.sleep(SUMMARY_S)
         stats = await asyncio.to_thread(ask, f"{url}/v1/stats")
         if stats is None:
             logger.warning("serve does not answer at the moment", url=url)
+        elif too_few(stats, time.monotonic() - began):
+            logger.warning(
+                "many are not observed in time; what poll says, and the API, tell why", **summary(stats)
+            )
         else:
             logger.info("watching", **summary(stats))
 

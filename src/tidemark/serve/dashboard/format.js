@@ -47,6 +47,9 @@ export function signed(value, write = count) {
   return (value > 0 ? "+" : MINUS) + text;
 }
 
+/** +1.23%, of a change in percent. */
+export const change = (value) => (value == null ? NOTHING : `${signed(value, ratio)}%`);
+
 /** 48 s, 3 min, 2.5 h or 4 days, of a duration in seconds. */
 export function duration(seconds) {
   if (seconds == null) return NOTHING;

@@ -73,6 +73,10 @@ export class History {
     return this.#shown.map((one) => one.pk);
   }
 
+  get #inPercents() {
+    return this.#scale === "change" && this.#shown.length > 1;
+  }
+
   /** Fetch the points of the range and show them. */
   async load() {
     this.#asking?.abort();
@@ -129,7 +133,7 @@ export class History {
   draw() {
     const loaded = this.#shown.filter((one) => one.series);
     if (!loaded.length) return;
-    const percents = this.#scale === "change" && this.#shown.length > 1;
+    const percents = this.#inPercents;
     const steps = loaded.map((one) => series.stepSeconds(one.series));
     const tables = loaded.map((one, index) => columnsOf(one.series, steps[index], index === 0, percents));
     const joined = tables.length > 1 ? uPlot.join(tables.map((one) => one.columns)) : tables[0].columns;
@@ -228,11 +232,13 @@ export class History {
         const at = atS == null ? time.length - 1 : series.nearest(one.series.at, atS, series.GAP_STEPS * series.stepSeconds(one.series));
         const value = at < 0 ? null : one.series[measure.name][at];
         if (at >= 0 && !when) when = (atS == null ? "latest · " : "") + format.pointTime(time[at], step);
-        const text = measure.write(value);
+        const plain = measure.write(value);
+        const text = this.#inPercents ? format.change(series.percent(value, series.baseOf(one.series[measure.name]))) : plain;
         const jump = index === 0 && atS != null && measure.jumps?.find((found) => found.index === at);
         const low = one.series[`${measure.name}Min`]?.[at];
         const spread = low == null ? null : `${measure.write(low)} to ${measure.write(one.series[`${measure.name}Max`][at])}`;
-        const extra = jump ? `unusual jump ${format.signed(jump.change, measure.write)}` : index === 0 && loaded.length === 1 ? spread : null;
+        const told = this.#inPercents ? plain : loaded.length === 1 ? spread : null;
+        const extra = jump ? `unusual jump ${format.signed(jump.change, measure.write)}` : told;
         spoken.push(`${loaded.length > 1 ? `${one.name}: ` : ""}${measure.title} ${text}${jump ? `, ${extra}` : ""}`);
         return { token: TOKENS[index], label: loaded.length > 1 ? one.name : "", text, extra };
       });

@@ -102,7 +102,7 @@ export function install(main) {
   }
 
   function row(item, place, gains) {
-    const flag = item.suspicious ? h("span", { class: "flag", title: "Suspicious" }, h("span", { "aria-hidden": "true" }, "⚑"), h("span", { class: "hidden" }, " suspicious")) : null;
+    const flag = item.suspicious ? document.getElementById("flag").content.cloneNode(true) : null;
     return h(
       "tr",
       {},

@@ -80,7 +80,7 @@ export function show(main, live) {
     put("freshness-p99", fresh ? `median age; 99% within ${format.duration(fresh.p99 + older)}` : "");
     const late = fresh != null && fresh.p50 + older > lateSeconds(stats.intervalSeconds);
     field(main, "freshness").classList.toggle("late", late);
-    if (!stats.observed) notice("Nothing has been observed yet. The page fills by itself as soon as the first answers arrive.");
+    if (!stats.observed) notice("Nothing has been observed yet. The page fills by itself with the first answers of the API; if none come within a minute, the log of Tidemark says why.");
     else if (late) notice(`Nothing new for a while: half of all observations are older than ${format.duration(fresh.p50 + older)}.`);
     else notice(null);
   }

@@ -139,11 +139,15 @@ export function nearest(time, atS, withinS) {
 
 /** Values as change in percent since the first that is not zero: two influencers of any size become comparable. */
 export function inPercent(columns) {
-  const base = columns[0].find((value) => value != null && value !== 0);
-  return columns.map((column) =>
-    column.map((value) => (value == null || base == null ? null : (100 * (value - base)) / base)),
-  );
+  const base = baseOf(columns[0]);
+  return columns.map((column) => column.map((value) => percent(value, base)));
 }
+
+/** What change is counted from: the first value that is not zero, or undefined. */
+export const baseOf = (values) => values.find((value) => value != null && value !== 0);
+
+/** The change from `base` in percent; null where one of both is missing. */
+export const percent = (value, base) => (value == null || base == null ? null : (100 * (value - base)) / base);
 
 function differences(values) {
   const out = [];
