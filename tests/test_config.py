@@ -1,5 +1,6 @@
 """Which setting wins, and which are refused with a line that names them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ def test_the_settings_cannot_be_changed() -> None:
         settings.pollers = 2
 
 
+def test_an_api_behind_tls_is_refused_with_what_to_do() -> None:
+    with pytest.raises(CallerError, match=r"https://a:1.*plain HTTP; put a proxy"):
+        load(api=["https://a:1"])
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -107,7 +113,6 @@ def test_the_settings_cannot_be_changed() -> None:
         ("store", "sqlite:///x"),
         ("log_level", "loud"),
         ("raw_days", 0),
-        ("nonsense", 1),
     ],
 )
 def test_what_is_refused_names_the_setting(name: str, value: Any) -> None:
@@ -119,6 +124,17 @@ def test_what_is_refused_names_the_setting(name: str, value: Any) -> None:
 @pytest.mark.parametrize("interval", [0, 1, 1.5, 60, 86_400])
 def test_intervals(interval: float) -> None:
     assert load(interval=interval).interval == interval
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("nonsense", "of Tidemark; `"), ("poller", "do you mean pollers? `tidemark up --help` lists")],
+)
+def test_a_misspelt_setting_in_the_file_is_refused(name: str, says: str) -> None:
+    Path(CONFIG_FILE).write_text(f"{name} = 1\n")
+    with pytest.raises(CallerError, match=re.escape(f"'{name}' in {CONFIG_FILE} is no setting")) as refused:
+        load()
+    assert says in str(refused.value)
 
 
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ made from the fields here, so a name and its help text stand once.
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -36,6 +37,11 @@ def _listed(value: Any) -> Any:
 
 def _api_url(url: str) -> str:
     parts = urlsplit(url)
+    if parts.scheme == "https":
+        raise ValueError(
+            f"{url!r}: the API is asked over plain HTTP; put a proxy that speaks TLS to it (nginx, HAProxy, stunnel)"
+            " near the pollers, and name that"
+        )
     # It becomes part of each request.
     sendable = url.isascii() and url.isprintable() and not set(url) & set(" @?#")
     if parts.scheme != "http" or not parts.hostname or not sendable:
@@ -204,6 +210,12 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, Settings.model_fields, 1)
+            meant = f"; do you mean {near[0]}?" if near else ";"
+            raise CallerError(
+                f"{name!r} in {named or CONFIG_FILE} is no setting of Tidemark{meant} `tidemark up --help` lists them"
+            ) from error
         raise CallerError(f"setting {name}: {first['msg'].removeprefix('Value error, ')}") from error
     except (OSError, ValueError) as error:  # no right to read it; TOML that does not parse
         raise CallerError(f"cannot read {named or CONFIG_FILE}: {error}") from error

@@ -90,6 +90,7 @@ def test_csv_and_parquet_hold_what_was_stored(store: Store, tmp_path: Path) -> N
         (("--from", "20", "--to", "10"), 2, "not before"),
         (("--pk", "x"), 2, "--pk"),
         (("--format", "xml"), 2, "xml"),
+        (("-o", "x.xlsx"), 2, "-o x.xlsx: in which form? Say --format csv"),
     ],
 )
 def test_what_cannot_be_exported_is_told(

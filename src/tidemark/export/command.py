@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from tidemark.config import Settings
@@ -19,7 +20,7 @@ TIME_MAX_S: Final = 2**32 - 1
 
 def run(settings: Settings, pk: int | None, from_: str, to: str, form: str, output: str) -> None:
     """Write the history that is asked for. Raises TidemarkError."""
-    chosen: Form = "parquet" if form == "parquet" or (not form and output.endswith(".parquet")) else "csv"
+    chosen = _form(form, output)
     from_s = _seconds("from", from_) if from_ else 0
     to_s = _seconds("to", to) if to else TIME_MAX_S
     if from_s >= to_s:
@@ -36,6 +37,16 @@ def run(settings: Settings, pk: int | None, from_: str, to: str, form: str, outp
         pages.close()
     if output != STANDARD_OUTPUT or sys.stderr.isatty():
         print(f"{rows:,} observations in {time.monotonic() - began:,.1f} s", file=sys.stderr)
+
+
+def _form(form: str, output: str) -> Form:
+    """The form that is asked for, or that the file's ending tells; CSV where it has none. Raises CallerError."""
+    ending = "" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
+    if form == "parquet" or (not form and ending == ".parquet"):
+        return "parquet"
+    if not form and ending not in ("", ".csv"):
+        raise CallerError(f"-o {output}: in which form? Say --format csv or --format parquet")
+    return "csv"
 
 
 def _instead(settings: Settings, pk: int | None, from_s: int, to_s: int) -> str:
