@@ -20,8 +20,9 @@ from tidemark.simulate.options import SimulateOptions
 from tidemark.simulate.pacing import Pacer, Turn
 from tidemark.simulate.walk import is_suspicious
 
-RELEASE_EVERY_S: Final = 0.001
-"""The clock of an event loop counts milliseconds: looking at the queue more often is no use."""
+RELEASE_EVERY_S: Final = 0.010
+"""With `max_rps`: each look at the queue wakes this process and all that wait for it. Half of what may be saved up
+in the meantime (`pacing.BURST_S`), so that nothing of the rate is lost."""
 
 
 class Steps(Protocol):
