@@ -23,9 +23,10 @@ from tidemark.bench.spread import NATS_HOSTS, Running, Spread, spread
 from tidemark.log import streams
 from tidemark.messages import Batch
 
-FIRST, SHARDS = 1_000_000, 4
+FIRST, SHARDS = 1_000_000, 16
 LAST = FIRST + SHARDS * 1_000 - 1
-INTERVAL_S = 3
+INTERVAL_S = 12
+"""Longer than NATS takes to elect, as the minute of real use is: nobody misses a turn for that."""
 METRICS_PORT = 9_100
 SCHEDULERS = ("c1", "c2")
 POLLERS = ("p1", "p2", "p3")

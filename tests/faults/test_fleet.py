@@ -52,6 +52,7 @@ def test_pollers_come_and_go_and_die_and_are_cut_off(fleet: Fleet) -> None:
 
 def test_the_leader_of_the_log_is_killed_and_the_next_is_cut_off(fleet: Fleet, tmp_path: Path) -> None:
     fleet.all_in_step()
+    since_ms, asked = now_ms(), fleet.calls()
     with Witness(fleet, tmp_path / "acknowledged") as witness:
         killed = fleet.leader()
         fleet.running[killed].kill()
@@ -64,6 +65,8 @@ def test_the_leader_of_the_log_is_killed_and_the_next_is_cut_off(fleet: Fleet, t
         fleet.leader(other_than=cut_off)
         fleet.spread.hosts[cut_off].plug()
         fleet.all_in_step()
+    fleet.check_nobody_was_left_out(since_ms)
+    fleet.check_nobody_was_asked_too_often(asked, slots_since(since_ms))
     assert witness.acknowledged()
     assert witness.acknowledged() <= {batch.tick_id for batch in fleet.log()}
 
