@@ -68,9 +68,21 @@ def test_the_table_shows_which_runs_the_computer_limited(capsys: pytest.CaptureF
     assert "15,960" in said
     assert "contention" in said
     assert "0.00 cores for a fleet that is there, and 40.0 us" in said.replace("-0.00", "0.00")
+    assert "by pollers: 1: 40.0; 2: 40.0; 4: 40.0" in said
     written = scale.markdown(report())
     assert "| 4 | 16,000 | 15,960 | 0.998 (0.998-0.998) | 40.0 |" in written
     assert {line.count("|") for line in written.splitlines() if line.startswith("|")} == {14}
+
+
+def test_what_a_fleet_takes_that_is_there_is_told_apart() -> None:
+    of = report()
+    for run in of["runs"]:
+        run["cpuMicrosecondsPerObservation"] = 30.0 + 0.2e6 / run["observationsPerSecond"]
+    of["cpu"] = scale._cost(of["runs"])
+    assert list(scale.law_lines(of))[-2:] == [
+        "CPU 0.20 cores for a fleet that is there, and 30.0 us for each observation",
+        "without those cores, us for each observation by pollers: 1: 30.0; 2: 30.0; 4: 30.0",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "two", "0", "1,1", "1,65"])

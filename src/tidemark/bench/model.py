@@ -26,11 +26,11 @@ class Coefficients:
     """`tidemark bench steady`: cores of the poller by observations a second."""
     serve_cpu_us: float = 7.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
-    nats_cpu_us: float = 4.2
+    nats_cpu_us: float = 4.0
     """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
     api_bytes: float = 544.0
-    """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 505 with 8 pipelined."""
-    nats_bytes: float = 48.0
+    """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 502 with 8 pipelined."""
+    nats_bytes: float = 47.0
     """`tidemark bench scale`, 8 pollers: in and out of one of the three servers; each batch comes once, goes to the
     other two and to both replicas."""
     batch_bytes: float = 11.1

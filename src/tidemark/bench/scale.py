@@ -304,6 +304,21 @@ def law_lines(report: Mapping[str, Any]) -> Iterator[str]:
     if cost := report["cpu"]:
         fixed, each = cost["fixedCores"], cost["microsecondsPerObservation"]
         yield f"CPU {fixed:.2f} cores for a fleet that is there, and {each:.1f} us for each observation"
+        beyond = "; ".join(f"{pollers}: {us:.1f}" for pollers, us in _beyond(report["runs"], fixed))
+        yield f"without those cores, us for each observation by pollers: {beyond}"
+
+
+def _beyond(runs: Sequence[Mapping[str, Any]], fixed_cores: float) -> Iterator[tuple[int, float]]:
+    """By number of pollers, the microseconds of CPU for an observation without those of a fleet that is there."""
+    for pollers in sorted({run["pollers"] for run in runs}):
+        yield (
+            pollers,
+            statistics.median(
+                run["cpuMicrosecondsPerObservation"] - fixed_cores * 1e6 / run["observationsPerSecond"]
+                for run in runs
+                if run["pollers"] == pollers
+            ),
+        )
 
 
 def show(report: Mapping[str, Any]) -> None:
