@@ -88,7 +88,7 @@ def pieces(data: st.DataObject, wire: bytes) -> list[bytes]:
     if data.draw(st.integers(0, 9)) == 0:
         return [wire[i : i + 1] for i in range(len(wire))]
     cuts = sorted(data.draw(st.sets(st.integers(0, len(wire)), max_size=12)))
-    return [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    return [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True) if a < b]
 
 
 @given(conversations(), st.data())
@@ -184,11 +184,47 @@ def test_http_1_0_closes_after_its_answer() -> None:
     assert parser.closing
 
 
-def test_a_body_that_ends_with_the_connection_never_counts() -> None:
-    """It cannot be told from one that was cut off."""
+@pytest.mark.parametrize("head", [b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200 OK\r\nConnection: close\r\n"])
+@pytest.mark.parametrize("piece_bytes", [1, 7, 1_000])
+def test_a_body_without_a_length_ends_with_the_connection(head: bytes, piece_bytes: int) -> None:
     parser = ResponseParser()
-    assert parser.feed(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + OBSERVATION) == []
+    wire = head + b"Content-Type: application/json\r\n\r\n" + OBSERVATION
+    for at in range(0, len(wire), piece_bytes):
+        assert parser.feed(wire[at : at + piece_bytes]) == []
     assert parser.pending_bytes > 0
+    assert parser.feed(b"") == [(200, OBSERVATION)]
+    assert parser.closing
+    assert not parser.pending_bytes
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nConnection: cl",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 80\r\n\r\n" + OBSERVATION,
+        b"HTTP/1.0 200 OK\r\nCONTENT-LENGTH: 80\r\n\r\n" + OBSERVATION,
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n42\r\n" + OBSERVATION,
+    ],
+)
+def test_what_the_end_of_the_connection_cut_off_is_no_answer(wire: bytes) -> None:
+    parser = ResponseParser()
+    if wire:
+        assert parser.feed(wire) == []
+    assert parser.feed(b"") == []
+    assert parser.closing
+    assert bool(parser.pending_bytes) == bool(wire)
+
+
+def test_a_body_too_large_in_one_piece_is_refused_and_those_before_it_are_taken() -> None:
+    parser = ResponseParser()
+    wire = answer() + answer(b"x" * (BODY_MAX_BYTES + 1)) + answer()
+    with pytest.raises(ProtocolError) as refused:
+        parser.feed(wire)
+    assert refused.value.reason == "oversized"
+    assert refused.value.responses == [(200, OBSERVATION)]
+    assert parser.closing
 
 
 ENDLESS = {

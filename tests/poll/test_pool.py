@@ -32,7 +32,7 @@ from tests.poll.scripted import (
 )
 from tidemark.config import load
 from tidemark.poll import pool as module
-from tidemark.poll.http1 import BODY_MAX_BYTES
+from tidemark.poll.http1 import BODY_MAX_BYTES, OBSERVATION_MAX_BYTES
 from tidemark.poll.pool import Pool, Round
 
 FIRST = 1_000_000
@@ -162,10 +162,12 @@ FAULTS = {
     "cut_off": [
         cut_off(FIRST + 5),
         Act(b"HTTP/1.1 200 OK\r\nContent-Le", close=True),
-        Act(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + observation(FIRST + 5), close=True),
+        Act(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", close=True),
         Act(chunked(observation(FIRST + 5))[:-4], close=True),
     ],
     "oversized": [
+        Act(answer(b"x" * (OBSERVATION_MAX_BYTES + 1))),
+        Act(answer(b"x" * (BODY_MAX_BYTES + 1))),
         Act(answer(b"x" * (16 * BODY_MAX_BYTES)), silent=True),
         Act(b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 16 * BODY_MAX_BYTES, silent=True),
     ],
@@ -254,6 +256,16 @@ async def test_the_last_answer_of_a_connection_is_taken(api: ScriptedApi, pipeli
         else:  # what was sent behind the last answer is asked once more elsewhere
             assert set(round_.refused) <= {"connection"}
             assert round_.refused["connection"] < 40
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.0 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"]
+)
+async def test_answers_that_end_with_their_connection(api: ScriptedApi, head: bytes) -> None:
+    api.script = lambda pk, time: Act(head + observation(pk), close=True)
+    async with pooling(api) as pool:
+        assert_good(await answered(pool, 200))
+        assert len(api.peers) == 200
 
 
 async def test_chunked_answers(api: ScriptedApi) -> None:

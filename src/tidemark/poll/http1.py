@@ -21,7 +21,9 @@ from tidemark.mockstagram import INFLUENCERS
 HEAD_MAX_BYTES: Final = 16_384
 """An Express app sends about 250; Node itself refuses more than 16 kB."""
 BODY_MAX_BYTES: Final = 65_536
-"""An observation has about 90 bytes; an HTML error page a few thousand."""
+"""An HTML error page has a few thousand."""
+OBSERVATION_MAX_BYTES: Final = 4_096
+"""An observation has about 90 bytes. Bodies are kept until the rest of their round is there: 65 MB at most."""
 
 Response = tuple[int, bytes]
 """Status and body."""
@@ -62,6 +64,9 @@ class ResponseParser:
         """Whether nothing can follow the last response taken: the API said so, or broke a rule."""
         self.pending_bytes = 0
         """Bytes fed since the last whole response, apart from those in the same piece as its end."""
+        self._begun = b""
+        """The beginning of those, with the head."""
+        self._oversized = False
         self._parser = httptools.HttpResponseParser(self)
         self._feed_data = self._parser.feed_data
         self._status = self._parser.get_status_code
@@ -70,7 +75,7 @@ class ResponseParser:
         self._taken: list[Response] = []
 
     def feed(self, data: bytes) -> list[Response]:
-        """Take the responses that `data` completes; none when it ends within one.
+        """Take the responses that `data` completes; none when it ends within one. Empty: the API closed the connection.
 
         Raises ProtocolError when it is no HTTP/1.1 response, or a head or body is out of bounds.
         """
@@ -83,21 +88,54 @@ class ResponseParser:
         except httptools.HttpParserError as error:
             self.closing = True
             raise ProtocolError("framing", f"the API's answer is not HTTP/1.1: {error}", taken) from error
+        if self._oversized:
+            raise self._too_large(taken)
         if taken:
             self._taken = []
             return taken
+        if not data:
+            return self._ended()
+        if not self.pending_bytes:
+            self._begun = data
+        elif len(self._begun) < HEAD_MAX_BYTES:
+            self._begun += data
         self.pending_bytes += len(data)
         if self.pending_bytes > HEAD_MAX_BYTES + BODY_MAX_BYTES:
-            self.closing = True
-            raise ProtocolError("oversized", f"an answer of the API has more than {BODY_MAX_BYTES} bytes", [])
+            raise self._too_large([])
         return taken
+
+    def _too_large(self, responses: list[Response]) -> ProtocolError:
+        self.closing = True
+        return ProtocolError(
+            "oversized", f"an answer of the API has more than {BODY_MAX_BYTES} bytes", responses
+        )
+
+    def _ended(self) -> list[Response]:
+        """What ends with the connection (RFC 9112, 6.3): a body of which the head told no length, by HTTP/1.0's custom.
+
+        Whether it was cut off, its JSON shows.
+        """
+        self.closing = True
+        head, found, _ = self._begun.partition(b"\r\n\r\n")
+        told = head.lower()
+        if not (self._body and found and head.startswith(b"HTTP/1.")):
+            return []
+        if b"\ncontent-length:" in told or b"\ntransfer-encoding:" in told:
+            return []
+        self.pending_bytes = 0
+        return [(self._status(), self._body)]
 
     def on_body(self, piece: bytes) -> None:
         """Called by httptools for each piece of a body."""
-        self._body = self._body + piece if self._body else piece
+        body = self._body + piece if self._body else piece
+        self._body = body
+        if len(body) > BODY_MAX_BYTES:
+            self._oversized = True
 
     def on_message_complete(self) -> None:
         """Called by httptools at the end of a response."""
+        if self._oversized:
+            return
         status = self._status()
         body = self._body
         self._body = b""

@@ -143,5 +143,5 @@ class Allowance:
 
 
 def retry_delay(attempt: int, chance: random.Random) -> float:
-    """Seconds before the attempt after `attempt` (from 1): doubling from 0.1, full jitter, at most 2."""
+    """Seconds before the attempt after `attempt` (from 1): up to 0.2, doubling to 2, with full jitter."""
     return chance.uniform(0.0, min(2.0, 0.1 * 2.0**attempt))

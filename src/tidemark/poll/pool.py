@@ -22,7 +22,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from tidemark import telemetry
 from tidemark.breaker import Breaker
 from tidemark.config import Settings
-from tidemark.poll.http1 import ProtocolError, RequestWriter, ResponseParser
+from tidemark.poll.http1 import OBSERVATION_MAX_BYTES, ProtocolError, RequestWriter, ResponseParser
 from tidemark.poll.pacing import Allowance, InFlightLimit
 
 SWEEP_SECONDS: Final = 0.25
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         for status, body in responses:
             round_, position, sent_at = sent.popleft()
             address.waited_s += now - sent_at
-            if status == 200:
+            if status == 200 and len(body) <= OBSERVATION_MAX_BYTES:
                 round_.bodies[position] = body
                 round_.times[position] = observed_at
                 round_.remaining -= 1
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
                 address.refused(status)
                 if status == 404:
                     round_.final.add(position)
-                round_.fail(position, f"status_{status // 100}xx")
+                round_.fail(position, f"status_{status // 100}xx" if status != 200 else "oversized")
         count = len(responses)
         self.answered += count
         self.used_at = now
@@ -156,6 +156,10 @@ class Connection(asyncio.Protocol):
             self.abandon(self.broken)
         else:
             self.close()
+
+    def eof_received(self) -> None:
+        """Called by the event loop: the API sends no more. It closes the connection after this."""
+        self.data_received(b"")
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the event loop: the API, or we, closed it."""
@@ -344,7 +348,9 @@ class Address:
         try:
             async with asyncio.timeout(self._deadline_s):
                 await self._connect(connection)
-        except (OSError, ValueError) as error:  # ValueError: a name that no host can have
+        except (
+            Exception
+        ) as error:  # as a name that no host can have, a ValueError: requests wait for a word of it
             connection.connection_lost(None)  # the loop does not say so when the time was up as it opened
             # When no other connection is open either, the host is not there, and need not be tried often to know it.
             self.failed(1 if self._connections else self._breaker.failures_max, self._words(error))
