@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from nats.js.errors import APIError
 
-from tests.log.server import PATIENCE_S, NatsServer
+from tests.log.server import PATIENCE_S, NatsServer, until
 from tidemark.config import load
 from tidemark.errors import LogError
 from tidemark.log import client, streams
 from tidemark.log.client import Consumer, Delivery, Log, connect
-from tidemark.messages import Batch, MessageError, Tick, string_array
+from tidemark.messages import Batch, MessageError, Tick, Turn, string_array
 
 WAIT_S = 0.2
 """For what is not to come; what is to come is waited for with patience."""
@@ -148,6 +148,16 @@ async def test_what_is_terminated_comes_to_nobody(log: Log) -> None:
     assert await consumer.next(1, WAIT_S) == []
     with pytest.raises(LogError):
         await delivery.ack()
+
+
+async def test_what_others_put_on_the_queue_of_classifications_does_not_stop_the_scheduler(log: Log) -> None:
+    await log.publish_turn(Turn(3, 30, 39, 1, 1))
+    assert log._client is not None
+    await log._client.jetstream().publish(streams.turn_subject("*").replace("*", "hello"), b"hello")
+    await log.drop_turns_from(3)
+    consumer = await log.consume_turns()
+    assert [delivery.data for delivery in await some(consumer, 1)] == [b"hello"]
+    assert await consumer.next(1, WAIT_S) == []
 
 
 async def test_a_batch_is_kept_for_each_store_and_kept_once(log: Log) -> None:
@@ -304,6 +314,45 @@ async def test_a_server_that_is_not_there(nats_server: NatsServer) -> None:
             await log.open()
         nats_server.start()
         await patient(log, "publish_tick", tick())
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_server_that_never_speaks_is_given_up_with_its_connection() -> None:
+    peers: list[asyncio.StreamReader] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(reader)
+        await reader.read()  # until the client closes it
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with asyncio.timeout(PATIENCE_S), connect(load(nats=[url]), "test") as log:
+        for _ in range(2):
+            with pytest.raises(LogError, match="cannot reach NATS"):
+                await log.open()
+        assert peers
+        await until(lambda: all(reader.at_eof() for reader in peers), "the end of the connections")
+    server.close()
+
+
+async def test_a_consumer_that_is_closed_takes_nothing_more(log: Log) -> None:
+    await log.publish_tick(tick())
+    assert log._client is not None
+    subscriptions = len(log._client._subs)
+    consumer = await log.consume_ticks()
+    await consumer.close()
+    assert len(log._client._subs) == subscriptions
+    assert len(await some(await log.consume_ticks(), 1)) == 1
+    await log._client.close()
+    await consumer.close()
+
+
+async def test_a_message_that_the_server_finds_too_large(log: Log) -> None:
+    assert log._client is not None
+    log._client._max_payload = 1_000  # as the server said when it was connected to
+    with pytest.raises(LogError, match="raise its max_payload"):
+        await log.publish_batch(0, batch(pks=1_000))
 
 
 async def test_a_wrong_token_is_called_so_and_not_shown(

@@ -11,13 +11,15 @@ from typing import Any
 
 import nats
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from tests.log.server import PATIENCE_S, NatsServer, until
 from tests.poll.scripted import CLOSE, SILENCE, Act, ScriptedApi, answer, good, observation, status
 from tidemark.config import Settings, load
 from tidemark.errors import CallerError, LogError
 from tidemark.log import client, streams
-from tidemark.log.client import Consumer, Log, connect
+from tidemark.log.client import Consumer, Delivery, Log, connect
 from tidemark.messages import Batch, Tick
 from tidemark.poll import poller as module
 from tidemark.poll import pool
@@ -316,6 +318,7 @@ async def test_a_tick_that_comes_again_is_on_the_log_once(nats_server: NatsServe
     """As after the death of a poller between its batch and its acknowledgement."""
     configured = settings(nats_server, api)
     order = tick(due_ms=1)
+    repeated = refused("repeated")
     async with reading(configured) as log:
         async with polling(configured):
             await log.publish_tick(order)
@@ -332,6 +335,33 @@ async def test_a_tick_that_comes_again_is_on_the_log_once(nats_server: NatsServe
         consumer = await log.consume_observations("test")
         assert await consumer.pending() == 0
         assert await consumer.next(1, 0.2) == []
+    assert refused("repeated") - repeated == 20
+
+
+async def test_an_acknowledgement_that_fails_is_no_failure_of_the_tick(
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(self: Delivery) -> None:
+        monkeypatch.undo()
+        raise LogError("cannot acknowledge a message")
+
+    monkeypatch.setattr(streams, "TICK_ACK_WAIT_S", 1)
+    monkeypatch.setattr(Delivery, "ack", failing)
+    configured = settings(nats_server, api)
+    with capture_logs() as said:
+        async with reading(configured) as log, polling(configured):
+            await log.publish_tick(tick())
+            assert len(await one(log)) == 20
+            await until(lambda: api.asked[FIRST] == 2, "the tick once more")
+            await no_tick_left(log)
+            assert await (await log.consume_observations("test")).pending() == 0
+    told = [event for event in said if event["log_level"] in ("warning", "error")]
+    assert "comes again" in told[0]["event"]
+    assert not any("exc_info" in event for event in told)
+
+
+def refused(reason: str) -> float:
+    return REGISTRY.get_sample_value("tidemark_refused_total", {"reason": reason}) or 0.0
 
 
 async def test_without_an_api_nothing_is_started(nats_server: NatsServer) -> None:

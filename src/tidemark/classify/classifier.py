@@ -133,6 +133,8 @@ class _Classifier:
                         spawn(self._turns, self._serve(delivery), "a turn")
             except LogError as error:
                 logger.warning("no turns", error=str(error))
+                if consumer is not None:
+                    await consumer.close()
                 consumer = None
                 await wait(stop, LOG_RETRY_S)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import ConsumerConfig, PubAck, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 from nats.js.errors import Error as JetStreamError
 
@@ -32,7 +32,7 @@ from tidemark.messages import Batch, MessageError, Tick, Turn, Verdicts
 CALL_DEADLINE_S: Final = 5.0
 CONNECT_DEADLINE_S: Final = 5.0
 CLOSE_DEADLINE_S: Final = 2.0
-"""For each of the two steps: a server that is stuck does not keep a process from ending."""
+"""For each step of an end: a server that is stuck does not keep a process from ending."""
 RECONNECT_WAIT_S: Final = 0.5
 PING_S: Final = 3
 """A server that is cut off says nothing; after the third ping without an answer another is tried, within 12 s."""
@@ -106,12 +106,22 @@ class _translated:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, nats.errors.MaxPayloadError):
+            raise LogError(
+                f"cannot {self._doing}: the NATS server takes no message so large; raise its max_payload"
+            ) from error
         if isinstance(error, _FOREIGN):
             raise LogError(f"cannot {self._doing}: {_said(error)}; is the NATS server up?") from error
 
 
 def _said(error: BaseException) -> str:
     return str(error).removeprefix("nats: ").strip() or type(error).__name__
+
+
+async def _within_deadline(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it if it can be done soon."""
+    with suppress(*_FOREIGN):
+        await asyncio.wait_for(work(), CLOSE_DEADLINE_S)
 
 
 def _refuses_credentials(error: Exception) -> bool:
@@ -142,6 +152,10 @@ class Consumer:
         with _translated("ask how far the log was read"):
             info = await self._subscription.consumer_info()
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+    async def close(self) -> None:
+        """Take nothing more: what would still come here is another's."""
+        await _within_deadline(self._subscription.unsubscribe)
 
 
 class Log:
@@ -184,26 +198,30 @@ class Log:
             logger.debug("nats", error=_said(error))
 
         async def on_disconnected() -> None:
-            if not self._closing:
+            if client is self._client and not self._closing:
                 logger.warning("the connection to NATS is lost, trying again", servers=self._shown)
 
         async def on_reconnected() -> None:
             logger.info("connected to NATS again", servers=self._shown)
 
+        client = Client()
         try:
             async with asyncio.timeout(CONNECT_DEADLINE_S):
-                return await nats.connect(
+                await client.connect(
                     self._servers,
                     name=f"tidemark {self._role}",
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=RECONNECT_WAIT_S,
+                    reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it sleeps so many seconds
                     connect_timeout=2,
                     ping_interval=PING_S,
                     error_cb=on_error,
                     disconnected_cb=on_disconnected,
                     reconnected_cb=on_reconnected,
                 )
-        except _FOREIGN as error:
+        except BaseException as error:
+            await _within_deadline(client.close)  # what it has begun, it would go on with
+            if not isinstance(error, _FOREIGN):
+                raise
             # nats-py goes on trying until the time is up; what went wrong, it said to on_error.
             said = _said(latest or error)
             if latest is not None and _refuses_credentials(latest):
@@ -214,6 +232,7 @@ class Log:
                 f"cannot reach NATS at {self._shown} ({said});"
                 " start `nats-server -js` there, or name another with --nats"
             ) from error
+        return client
 
     async def _create_stream(self, config: StreamConfig) -> None:
         with _translated(f"create the stream {config.name}"):
@@ -239,9 +258,13 @@ class Log:
         """Put a tick on its queue; a repeated one is dropped by the server."""
         await self._publish_order(streams.tick_subject(tick.shard), tick.encode(), tick.id)
 
-    async def publish_batch(self, shard: int, batch: Batch) -> None:
-        """Put a batch on the log. When this returns, it is on the server's disk."""
-        await self._publish(streams.observation_subject(shard), batch.encode(), batch.tick_id)
+    async def publish_batch(self, shard: int, batch: Batch) -> bool:
+        """Put a batch on the log. When this returns, it is on the server's disk.
+
+        False when one of the same tick was there: then this one is dropped.
+        """
+        added = await self._publish(streams.observation_subject(shard), batch.encode(), batch.tick_id)
+        return not added.duplicate
 
     async def publish_turn(self, turn: Turn) -> None:
         """Put a turn on the queue of classifications; a repeated one is dropped by the server."""
@@ -287,20 +310,22 @@ class Log:
             subscription = await self._jetstream.pull_subscribe(
                 subject, stream=streams.VERDICTS, config=config
             )
-            info = await subscription.consumer_info()
             verdicts = []
-            waiting = info.num_pending or 0
-            while waiting:
-                messages = await subscription.fetch(
-                    min(waiting, RECORD_FETCH_MESSAGES), timeout=CALL_DEADLINE_S
-                )
-                waiting -= len(messages)
-                for message in messages:
-                    last = max(last, message.metadata.sequence.stream)
-                    with suppress(MessageError):  # the stores say so
-                        verdicts.append(Verdicts.decode(message.data))
-            await self._jetstream.delete_consumer(streams.VERDICTS, info.name)
-            await subscription.unsubscribe()
+            try:
+                info = await subscription.consumer_info()
+                waiting = info.num_pending or 0
+                while waiting:
+                    messages = await subscription.fetch(
+                        min(waiting, RECORD_FETCH_MESSAGES), timeout=CALL_DEADLINE_S
+                    )
+                    waiting -= len(messages)
+                    for message in messages:
+                        last = max(last, message.metadata.sequence.stream)
+                        with suppress(MessageError):  # the stores say so
+                            verdicts.append(Verdicts.decode(message.data))
+                await self._jetstream.delete_consumer(streams.VERDICTS, info.name)
+            finally:
+                await Consumer(subscription).close()
         return Record(verdicts, last)
 
     async def shards_with_verdicts(self) -> set[int]:
@@ -315,7 +340,8 @@ class Log:
         with _translated("look at the queue of classifications"):
             info = await self._jetstream.stream_info(streams.CLASSIFICATIONS, streams.turn_subject("*"))
             for subject in info.state.subjects or {}:
-                if int(subject.rpartition(".")[2]) >= shard:
+                number = subject.rpartition(".")[2]
+                if number.isdecimal() and int(number) >= shard:
                     await self._jetstream.purge_stream(streams.CLASSIFICATIONS, subject=subject)
 
     async def _publish_order(self, subject: str, data: bytes, message_id: str) -> None:
@@ -326,10 +352,10 @@ class Log:
             if not (isinstance(error.__cause__, APIError) and error.__cause__.err_code == IN_PROCESS):
                 raise
 
-    async def _publish(self, subject: str, data: bytes, message_id: str) -> None:
+    async def _publish(self, subject: str, data: bytes, message_id: str) -> PubAck:
         # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).
         with _translated(f"publish on {subject}"):
-            await self._jetstream.publish(
+            return await self._jetstream.publish(
                 subject, data, timeout=CALL_DEADLINE_S, headers={"Nats-Msg-Id": message_id}
             )
 
@@ -389,9 +415,8 @@ class Log:
             return
         self._closing = True
         # NATS may be gone, and nats-py fails to send it the rest; what it did not acknowledge, the caller knows.
-        for work in (self._client.flush, self._client.close):
-            with suppress(*_FOREIGN):
-                await asyncio.wait_for(work(), CLOSE_DEADLINE_S)
+        await _within_deadline(self._client.flush)
+        await _within_deadline(self._client.close)
 
 
 @asynccontextmanager

@@ -83,6 +83,8 @@ class _Poller:
                         spawn(self._work, self._answer(delivery), "a tick")
             except LogError as error:
                 logger.warning("no ticks", error=str(error))
+                if consumer is not None:
+                    await consumer.close()
                 consumer = None
                 await wait(stop, LOG_RETRY_S)
         if self._work:
@@ -117,12 +119,16 @@ class _Poller:
         heartbeat = asyncio.ensure_future(_keep_alive(delivery))
         try:
             batch = await self._observe(tick)
-            if len(batch) and not await self._publish(tick, batch):
+            try:
+                await self._publish(tick, batch)
+            except LogError as error:
+                logger.error("a batch is given up and its tick handed back", error=str(error))
                 await delivery.again(LOG_RETRY_S)
                 return
-            await delivery.ack()
-            telemetry.OBSERVATIONS.inc(len(batch))
             telemetry.TICK_DELAY.observe(max(0.0, time.time() - tick.due_ms / 1_000))
+            await delivery.ack()
+        except LogError as error:
+            logger.warning("the log was not told what became of a tick: it comes again", error=str(error))
         except asyncio.CancelledError:
             with suppress(LogError):
                 await delivery.again(0)
@@ -165,23 +171,27 @@ class _Poller:
             self._refused.clear()
             self._complained_at = now
 
-    async def _publish(self, tick: Tick, batch: Batch) -> bool:
-        """Put the batch on the log, waiting for a log that is away; returns whether it is there."""
+    async def _publish(self, tick: Tick, batch: Batch) -> None:
+        """Put the batch on the log, waiting for a log that is away. Raises LogError when that takes too long."""
+        if not len(batch):
+            return
         give_up_at = time.monotonic() + PUBLISH_PATIENCE_S
-        attempt = 1
-        while True:
+        attempt, new = 1, None
+        while new is None:
             try:
-                await self._log.publish_batch(tick.shard, batch)
-            except LogError as error:
+                new = await self._log.publish_batch(tick.shard, batch)
+            except LogError:
                 telemetry.PUBLISH_RETRIES.inc()
                 if time.monotonic() > give_up_at:
-                    logger.error("a batch is given up and its tick handed back", error=str(error))
-                    return False
+                    raise
                 await asyncio.sleep(retry_delay(attempt, self._chance))
                 attempt += 1
-            else:
-                telemetry.BATCHES.inc()
-                return True
+        if new or attempt > 1:  # that of before may be this one, of which the log's word was lost
+            telemetry.BATCHES.inc()
+            telemetry.OBSERVATIONS.inc(len(batch))
+        else:
+            telemetry.REFUSED.labels("repeated").inc(len(batch))
+            self._complain(Counter(repeated=len(batch)), tick, len(batch))
 
 
 async def _keep_alive(delivery: Delivery) -> None:

@@ -71,6 +71,8 @@ class VerdictSink:
                 deliveries = await consumer.next(FETCH_MESSAGES, FETCH_WAIT_S)
             except LogError as error:
                 logger.warning("verdicts cannot be read, trying again", error=str(error))
+                if consumer is not None:
+                    await consumer.close()
                 consumer = None
                 await wait(stop, RETRY_S)
             for delivery in deliveries:

@@ -173,6 +173,8 @@ class Sink:
             except LogError as error:
                 self.lag_batches, self.log_away = None, True
                 logger.warning("the log cannot be read, trying again", error=str(error))
+                if consumer is not None:
+                    await consumer.close()
                 consumer, deliveries = None, []
                 await wait(stop, RETRY_MIN_S)
             for delivery in deliveries:
