@@ -136,6 +136,7 @@ def test_round_robin_is_fair_and_bounded(
     now_ms, waiting = NOW_MS, 0
     counts = Counter(dict.fromkeys(range(population.shards), 0))
     issued_ms: dict[int, int] = {}
+    ids: set[str] = set()
     expected = 0
     for step_ms, wanted in looks:
         now_ms += step_ms
@@ -147,13 +148,20 @@ def test_round_robin_is_fair_and_bounded(
         for tick in ticks:
             assert tick.shard == expected
             expected = (expected + 1) % population.shards
-            assert tick.due_ms == now_ms
+            assert tick.due_ms == now_ms // 1_000 * 1_000
+            assert tick.id not in ids
+            ids.add(tick.id)
             assert (tick.first_pk, tick.last_pk) == population.shard_range(tick.shard)
             assert now_ms - issued_ms.get(tick.shard, -10_000) >= 1_000
             issued_ms[tick.shard] = now_ms
             counts[tick.shard] += 1
         waiting += len(ticks)
     assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_two_round_robins_name_a_tick_alike_within_a_second() -> None:
+    one, other = (RoundRobin(Population(0, 4, shard_size=1), waiting_min=5) for _ in range(2))
+    assert one.due(NOW_MS, 0) == other.due(NOW_MS + 999, 0) != other.due(NOW_MS + 1_999, 0)
 
 
 def test_round_robin_follows_pollers_that_become_faster() -> None:

@@ -46,6 +46,7 @@ async def schedule(settings: Settings, stop: asyncio.Event) -> None:
 async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
     """What cannot be published for long is skipped, not queued: the next comes anyway."""
     issued = Issued(_now_ms())
+    turn = RoundRobin(settings.population)
     async with connect(settings, "schedule", governs=True) as log:
         while not stop.is_set():
             try:
@@ -56,7 +57,7 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
                     issued.until_ms = max(issued.until_ms, _now_ms() - round(CATCH_UP_SECONDS * 1_000))
                     await _timed(timetable, issued, lambda ticks: _publish(log, ticks), stop)
                 else:
-                    await _untimed(settings, log, stop)
+                    await _untimed(turn, log, stop)
             except LogError as error:
                 logger.warning("ticks wait", error=str(error))
                 await wait(stop, RETRY_SECONDS)
@@ -101,8 +102,7 @@ async def _timed(
         issued.until_ms = now_ms  # also when the clock stepped back: the log drops ticks it has seen
 
 
-async def _untimed(settings: Settings, log: Log, stop: asyncio.Event) -> None:
-    turn = RoundRobin(settings.population)
+async def _untimed(turn: RoundRobin, log: Log, stop: asyncio.Event) -> None:
     while not await wait(stop, LOOK_SECONDS):
         await _publish(log, turn.due(_now_ms(), await log.ticks_waiting()))
 

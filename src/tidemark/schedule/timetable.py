@@ -53,7 +53,8 @@ class RoundRobin:
     """The shards one after another, for `--interval 0`: as fast as the pollers take them.
 
     It keeps so many ticks waiting that the pollers find work until the next look, and asks for no
-    shard more than once a second, because a second is the resolution in which observations are kept.
+    shard more than once a second, because a second is the resolution in which observations are kept. So a
+    tick is named by its second: of two schedulers that ask for a shard in the same one, the log takes one's.
     """
 
     def __init__(self, population: Population, waiting_min: int = 16) -> None:
@@ -79,7 +80,7 @@ class RoundRobin:
                 break
             self._issued_ms[shard] = now_ms
             first_pk, last_pk = self._population.shard_range(shard)
-            ticks.append(Tick(shard, first_pk, last_pk, now_ms))
+            ticks.append(Tick(shard, first_pk, last_pk, now_ms - now_ms % 1_000))
             self._next = (shard + 1) % shards
         self._issued = waiting + len(ticks)
         return ticks
