@@ -74,6 +74,14 @@ async def test_a_head_has_no_body(start: Start) -> None:
     assert (await client.rest()).endswith(b"\r\n\r\n")
 
 
+async def test_a_head_of_an_influencer_is_the_get_without_a_body(start: Start) -> None:
+    client = await (await start()).client()
+    client.send(get(PK).replace(b"GET", b"HEAD").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    said = await client.rest()
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.endswith(b"\r\n\r\n")
+
+
 async def test_a_query_is_ignored(start: Start) -> None:
     client = await (await start()).client()
     assert (await client.ask(get(f"{PK}?fresh=1"))).json["pk"] == PK

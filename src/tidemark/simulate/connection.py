@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         if request.method == b"POST" and request.path == _SUSPICIOUS_PATH:
             # Express parses no other content, and goes on with an empty object.
             self._service.post(request.body if request.is_json else b"{}", slot)
-        elif request.method == b"GET" and request.path.startswith(_PATH) and _is_pk(pk):
+        elif request.method in (b"GET", b"HEAD") and request.path.startswith(_PATH) and _is_pk(pk):
             self._service.get(int(pk), slot)
         else:
             slot.fill(self._service.answers.not_found())
