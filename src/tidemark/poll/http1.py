@@ -66,7 +66,6 @@ class ResponseParser:
         """Bytes fed since the last whole response, apart from those in the same piece as its end."""
         self._begun = b""
         """The beginning of those, with the head."""
-        self._oversized = False
         self._parser = httptools.HttpResponseParser(self)
         self._feed_data = self._parser.feed_data
         self._status = self._parser.get_status_code
@@ -82,14 +81,14 @@ class ResponseParser:
         taken = self._taken
         try:
             self._feed_data(data)
+        except httptools.HttpParserCallbackError as error:  # on_body raised it
+            raise self._too_large(taken) from error
         except httptools.HttpParserUpgrade as error:
             self.closing = True
             raise ProtocolError("framing", "the API switched to another protocol", taken) from error
         except httptools.HttpParserError as error:
             self.closing = True
             raise ProtocolError("framing", f"the API's answer is not HTTP/1.1: {error}", taken) from error
-        if self._oversized:
-            raise self._too_large(taken)
         if taken:
             self._taken = []
             return taken
@@ -127,15 +126,12 @@ class ResponseParser:
 
     def on_body(self, piece: bytes) -> None:
         """Called by httptools for each piece of a body."""
-        body = self._body + piece if self._body else piece
-        self._body = body
+        self._body = body = self._body + piece if self._body else piece
         if len(body) > BODY_MAX_BYTES:
-            self._oversized = True
+            raise OverflowError
 
     def on_message_complete(self) -> None:
         """Called by httptools at the end of a response."""
-        if self._oversized:
-            return
         status = self._status()
         body = self._body
         self._body = b""
