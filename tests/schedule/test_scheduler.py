@@ -15,8 +15,8 @@ from tidemark.log import client
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Tick
 from tidemark.schedule import scheduler
-from tidemark.schedule.scheduler import Issued, schedule
-from tidemark.schedule.timetable import Timetable
+from tidemark.schedule.scheduler import schedule
+from tidemark.schedule.timetable import Issued, Timetable
 
 SHARDS = 4
 INFLUENCERS = f"1-{SHARDS * 1_000}"

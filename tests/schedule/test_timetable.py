@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tidemark.messages import Tick
 from tidemark.population import Population
-from tidemark.schedule.timetable import RoundRobin, Timetable
+from tidemark.schedule.timetable import Issued, RoundRobin, Timetable
 
 NOW_MS = 1_700_000_000_000
 INTERVALS = st.sampled_from([1_000, 1_001, 7_777, 60_000, 86_400_000]) | st.integers(1, 100_000)
@@ -93,11 +93,44 @@ def test_a_clock_that_stepped_back_has_nothing_due(timetable: Timetable, now_ms:
 def test_after_a_step_back_the_ticks_are_those_of_before(
     timetable: Timetable, now_ms: int, back_ms: int
 ) -> None:
-    """So the log knows them and drops them."""
+    """So a scheduler that is started anew issues what the log knows and drops."""
     back_ms %= timetable.interval_ms
     before = timetable.due(now_ms - timetable.interval_ms, now_ms)
     again = timetable.due(now_ms - back_ms, now_ms)
     assert ids(before)[len(before) - len(again) :] == ids(again)
+
+
+@given(st.lists(st.tuples(st.integers(181, 400), st.integers(-900, 900)), min_size=1, max_size=5))
+def test_a_clock_that_is_set_leaves_nobody_out_and_no_id_twice(settings: list[tuple[int, int]]) -> None:
+    """`settings`: for so many seconds the clock runs, then it is set by so many."""
+    timetable = Timetable(Population(0, 6, shard_size=1), 60_000)
+    issued = Issued(NOW_MS)
+    true_ms, ahead_ms = NOW_MS, 0
+    found: list[str] = []
+    at: dict[int, list[int]] = {shard: [] for shard in range(7)}
+    for run_s, set_s in settings:
+        for _ in range(run_s):
+            true_ms += 1_000
+            now_ms = true_ms + ahead_ms
+            ticks = issued.named(timetable.due(issued.until_ms, now_ms))
+            found += [tick.id for tick in ticks]
+            for tick in ticks:
+                at[tick.shard].append(true_ms)
+            issued.advance(now_ms, timetable.interval_ms)
+        ahead_ms += set_s * 1_000
+    assert len(set(found)) == len(found)
+    for times in at.values():
+        gaps = [after - before for before, after in pairwise([NOW_MS, *times, true_ms])]
+        assert max(gaps) <= 2 * timetable.interval_ms
+
+
+def test_a_clock_set_back_by_less_than_an_interval_is_waited_for() -> None:
+    timetable = Timetable(Population(0, 6, shard_size=1), 60_000)
+    issued = Issued(NOW_MS)
+    issued.advance(NOW_MS - 59_000, 60_000)
+    assert timetable.due(issued.until_ms, NOW_MS - 1) == []
+    issued.advance(NOW_MS - 60_000, 60_000)
+    assert len(timetable.due(issued.until_ms, NOW_MS)) == 7
 
 
 @given(timetables(), MOMENTS)

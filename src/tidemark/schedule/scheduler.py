@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -16,7 +15,7 @@ from tidemark.errors import LogError
 from tidemark.log.client import Log, connect
 from tidemark.messages import Tick, Turn
 from tidemark.process import wait
-from tidemark.schedule.timetable import RoundRobin, Timetable
+from tidemark.schedule.timetable import Issued, RoundRobin, Timetable
 from tidemark.schedule.turns import turns, turns_at_start
 
 LOOK_SECONDS: Final = 0.1
@@ -55,7 +54,7 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))
                     issued.until_ms = max(issued.until_ms, _now_ms() - round(CATCH_UP_SECONDS * 1_000))
-                    await _timed(timetable, issued, lambda ticks: _publish(log, ticks), stop)
+                    await _timed(timetable, issued, lambda ticks: _publish(log, issued.named(ticks)), stop)
                 else:
                     await _untimed(turn, log, stop)
             except LogError as error:
@@ -81,13 +80,6 @@ async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
                 await wait(stop, RETRY_SECONDS)
 
 
-@dataclass(slots=True)
-class Issued:
-    """How far the timetable is issued."""
-
-    until_ms: int
-
-
 async def _timed(
     timetable: Timetable, issued: Issued, issue: Callable[[list[Tick]], Awaitable[None]], stop: asyncio.Event
 ) -> None:
@@ -99,7 +91,7 @@ async def _timed(
         now_ms = _now_ms()
         worth_ms = now_ms - timetable.interval_ms + min(APART_MS, timetable.interval_ms // 3)
         await issue([tick for tick in timetable.due(issued.until_ms, now_ms) if tick.due_ms > worth_ms])
-        issued.until_ms = now_ms  # also when the clock stepped back: the log drops ticks it has seen
+        issued.advance(now_ms, timetable.interval_ms)
 
 
 async def _untimed(turn: RoundRobin, log: Log, stop: asyncio.Event) -> None:

@@ -7,7 +7,10 @@ restarted or doubled, arrive at the same ticks with the same ids.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from tidemark.messages import Tick
 from tidemark.population import Population
@@ -47,6 +50,38 @@ class Timetable:
     def _tick(self, shard: int, due_ms: int) -> Tick:
         first_pk, last_pk = self.population.shard_range(shard)
         return Tick(shard, first_pk, last_pk, due_ms)
+
+
+@dataclass(slots=True)
+class Issued:
+    """How far a timetable is issued, by a clock that may be set."""
+
+    until_ms: int
+    _highest_ms: int = 0
+    _steps: int = 0
+    """How often the clock was set back by an interval or more."""
+
+    def advance(self, now_ms: int, interval_ms: int) -> None:
+        """All that was due until now is issued.
+
+        A clock set back by less than an interval is waited for: nobody goes unobserved for two. One that was set
+        back further has its ticks issued again, by the new time.
+        """
+        if now_ms <= self.until_ms - interval_ms:
+            self._steps += 1
+            self.until_ms = now_ms
+        self.until_ms = max(self.until_ms, now_ms)
+        self._highest_ms = max(self._highest_ms, self.until_ms)
+
+    def named(self, ticks: Sequence[Tick]) -> list[Tick]:
+        """The ticks, with ids of their own where such ones were issued before the clock was set back.
+
+        Under the same ids the log would drop them, or the batches that they become. A millisecond makes the difference.
+        """
+        return [
+            replace(tick, due_ms=tick.due_ms + self._steps) if tick.due_ms <= self._highest_ms else tick
+            for tick in ticks
+        ]
 
 
 class RoundRobin:
