@@ -131,6 +131,18 @@ async def test_a_verdict_delivered_twice_counts_once(served: Served, log: Log) -
     assert not served.sink.unpublished, "nothing new"
 
 
+async def test_a_verdict_from_the_future_keeps_no_later_one_out(served: Served, log: Log) -> None:
+    await publish(log, verdicts({1_000: True}, NOW_S + 10**7))
+    await served.take_all()
+    (row,) = served.rows(1_000)
+    assert abs(served.board.publish(1).values.verdict_at[0] - time.time()) < PATIENCE_S
+    assert row["checked_at"] <= time.time()
+    await asyncio.sleep(1.1)  # the next second, by the log's time
+    await publish(log, verdicts({1_000: False}, int(time.time())))
+    await served.take_all()
+    assert served.board.publish(2).values.verdict[0] == 0
+
+
 async def test_what_is_no_verdict_is_set_aside(served: Served, log: Log) -> None:
     await log._publish("tidemark.verdicts.0", b"nonsense", "x")
     await publish(log, verdicts({1_001: True}))

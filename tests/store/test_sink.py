@@ -252,6 +252,21 @@ async def test_what_a_stop_gave_up_is_stored_after_the_next_start(
     assert [next_one.rows(pk) for pk in range(1_000, 1_020)] == [[NOW_S]] * 20
 
 
+async def test_an_insert_is_done_also_when_the_store_is_too_busy_to_count(
+    log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy() -> int:
+        raise StoreError("the store has too much to do")
+
+    running = start()
+    failures = telemetry.INSERT_FAILURES._value.get()
+    monkeypatch.setattr(store, "row_count", busy)
+    await log.publish_batch(0, batch(0, NOW_S))
+    await until(lambda: running.sink.rows_added == 10, "what was published")
+    await running.end()
+    assert telemetry.INSERT_FAILURES._value.get() == failures
+
+
 async def test_one_observation_a_second(log: Log, store: Store, start: Start) -> None:
     running = start()
     await log.publish_batch(0, batch(0, NOW_S, "first"))

@@ -65,6 +65,11 @@ class Delivery:
         """How often it was handed out, this time included."""
         return self.message.metadata.num_delivered or 1
 
+    @property
+    def logged_at_s(self) -> int:
+        """When the log took it, in Unix seconds."""
+        return int(self.message.metadata.timestamp.timestamp())
+
     async def ack(self) -> None:
         """It is done. Lost acknowledgements are harmless: the message comes again and changes nothing."""
         with _translated("acknowledge a message"):

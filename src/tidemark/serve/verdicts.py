@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -95,6 +95,10 @@ class VerdictSink:
             with suppress(LogError):
                 await delivery.terminate()
             return
+        # No verdict is newer than the log's own time of it: one from the future would keep later ones out.
+        verdicts = replace(
+            verdicts, checked_at=np.minimum(verdicts.checked_at, np.uint32(delivery.logged_at_s))
+        )
         block.deliveries.append(delivery)
         block.verdicts.append(verdicts)
         block.rows += len(verdicts)
@@ -118,6 +122,6 @@ class VerdictSink:
                 if await wait(stop, RETRY_S):
                     return
         telemetry.VERDICT_ROWS.inc(block.rows)
-        with suppress(LogError):  # an acknowledgement that gets lost is harmless
-            for delivery in block.deliveries:
+        for delivery in block.deliveries:
+            with suppress(LogError):  # an acknowledgement that gets lost is harmless
                 await delivery.ack()

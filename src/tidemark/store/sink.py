@@ -22,6 +22,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -297,7 +298,8 @@ class Sink:
             )
         with telemetry.INSERT_SECONDS.time():
             self._store.insert_observations(pk, at, followers, followings)
-        self.rows_stored = self._store.row_count()
+        with suppress(StoreError):  # too busy to count: they are stored all the same
+            self.rows_stored = self._store.row_count()
         return len(pk)
 
     def _not_stored(self, batch: Batch) -> tuple[npt.NDArray[np.uint32], ...]:
