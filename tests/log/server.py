@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tidemark.log.client import Delivery
+
 PATIENCE_S = 60
 """For what takes milliseconds on an idle machine; nothing passes or fails by its speed."""
 
@@ -86,6 +88,11 @@ def nats_running(folder: Path) -> Iterator[NatsServer]:
         yield server
     finally:
         server.kill()
+
+
+async def settle(delivery: Delivery) -> None:
+    """Acknowledge, and wait until the server has taken it: what is asked next could overtake a mere `ack`."""
+    await delivery.message.ack_sync(timeout=PATIENCE_S)
 
 
 async def until(reached: Callable[[], object], what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nats.js.errors import APIError
 
-from tests.log.server import PATIENCE_S, NatsServer, until
+from tests.log.server import PATIENCE_S, NatsServer, settle, until
 from tidemark.config import load
 from tidemark.errors import LogError
 from tidemark.log import client, streams
@@ -88,8 +88,7 @@ async def test_a_tick_is_handed_to_one_of_the_pollers(log: Log, nats_server: Nat
         assert await log.ticks_waiting() == 0
         assert await consumers[0].pending() == 20
         for delivery in taken[0] + taken[1]:
-            await delivery.ack()
-        await asyncio.gather(*(consumer.next(1, WAIT_S) for consumer in consumers))
+            await settle(delivery)
         assert await consumers[0].pending() == 0
 
 
@@ -97,7 +96,7 @@ async def test_a_tick_that_is_published_again_is_dropped(log: Log) -> None:
     consumer = await log.consume_ticks()
     await log.publish_tick(tick())
     (delivery,) = await some(consumer, 1)
-    await delivery.ack()
+    await settle(delivery)
     await log.publish_tick(tick())
     assert await consumer.next(1, WAIT_S) == []
     await log.publish_tick(tick(due_ms=2))
@@ -136,7 +135,7 @@ async def test_a_tick_that_was_handed_back_comes_again(log: Log) -> None:
     assert second.data == first.data
     await second.again(0)
     (third,) = await some(consumer, 1)
-    await third.ack()
+    await settle(third)
     assert await consumer.next(1, WAIT_S) == []
 
 
@@ -171,7 +170,7 @@ async def test_a_batch_is_kept_for_each_store_and_kept_once(log: Log) -> None:
         assert [Batch.decode(delivery.data).tick_id for delivery in deliveries] == ["0-9@1", "0-9@2"]
         assert len(Batch.decode(deliveries[0].data)) == 3
         for delivery in deliveries:
-            await delivery.ack()
+            await settle(delivery)
 
 
 async def test_a_store_goes_on_where_it_stopped(log: Log) -> None:
@@ -179,7 +178,7 @@ async def test_a_store_goes_on_where_it_stopped(log: Log) -> None:
         await log.publish_batch(0, batch(f"0-9@{due_ms}"))
     consumer = await log.consume_observations("one")
     for delivery in await some(consumer, 2):
-        await delivery.ack()
+        await settle(delivery)
     await some(consumer, 1)
     again = await log.consume_observations("one")
     assert await again.pending() == 2  # the third was delivered and not acknowledged
@@ -192,12 +191,12 @@ async def test_whoever_reads_for_a_store_next_reads_in_order_what_was_not_acknow
     for number in range(4):
         await log.publish_batch(number, batch(f"0-9@{number}"))
     first = await some(await log.consume_observations("a"), 3)
-    await first[0].ack()
-    await first[2].ack()
+    await settle(first[0])
+    await settle(first[2])
     again = await some(await log.consume_observations("a"), 3)
     assert [Batch.decode(delivery.data).tick_id for delivery in again] == ["0-9@1", "0-9@2", "0-9@3"]
     for delivery in again:
-        await delivery.ack()
+        await settle(delivery)
     consumer = await log.consume_observations("a")
     assert await consumer.next(1, WAIT_S) == []
 

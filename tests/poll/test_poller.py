@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from tests.log.server import PATIENCE_S, NatsServer, until
+from tests.log.server import PATIENCE_S, NatsServer, settle, until
 from tests.poll.scripted import CLOSE, SILENCE, Act, ScriptedApi, answer, good, observation, status
 from tidemark.config import Settings, load
 from tidemark.errors import CallerError, LogError
@@ -76,8 +76,8 @@ async def batches(log: Log, enough: Callable[[list[Batch]], bool]) -> list[Batch
                 consumer = await log.consume_observations("test")
             for delivery in await consumer.next(16, 0.2):
                 read.append(Batch.decode(delivery.data))
-                await delivery.ack()
-        except LogError:
+                await settle(delivery)
+        except (LogError, nats.errors.Error):
             consumer = None
     return read
 
