@@ -256,4 +256,7 @@ def test_the_second_an_influencer_was_observed_last_is_recognised(batch_of: Call
         [(9, 5_000, 1, 1, "z"), (10, 5_999, 2, 2, "a"), (11, 7_000, 2, 2, "b"), (12, 5_000, 1, 1, "c")]
     )
     assert board.same_second(again).tolist() == [False, True, False, False]
+    assert board.overtaken(again)
+    later = batch_of([(9, 1_000, 1, 1, "z"), (10, 6_000, 2, 2, "a"), (12, 1_000, 1, 1, "c")])
+    assert not board.overtaken(later)
     assert board.outside == 0

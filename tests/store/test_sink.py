@@ -153,6 +153,22 @@ async def test_a_batch_that_comes_again_counts_once(log: Log, store: Store, star
     assert running.rows(1_000) == [NOW_S]
 
 
+async def test_two_of_one_second_that_come_after_a_later_one_count_once(
+    log: Log, store: Store, start: Start
+) -> None:
+    # With several pollers and --interval 0 a slow answer of a second may reach the log behind one of the next.
+    await log.publish_batch(0, batch(0, NOW_S, "quick", followers=7))
+    await log.publish_batch(0, batch(0, NOW_S + 2, "the next", followers=9))
+    await log.publish_batch(0, batch(0, NOW_S, "slow", followers=8))
+    await log.publish_batch(0, batch(0, NOW_S + 1, "slow too", followers=8))
+    await log.publish_batch(0, batch(0, NOW_S + 1, "slow as well", followers=6))
+    running = start()
+    await until(lambda: running.sink.lag_batches == 0, "what was published")
+    await running.end()
+    assert [running.rows(pk) for pk in range(1_000, 1_010)] == [[NOW_S, NOW_S + 1, NOW_S + 2]] * 10
+    assert store.series(1_000, NOW_S, NOW_S + 3, "raw").follower_count.tolist() == [7, 8, 9]
+
+
 async def test_a_kill_between_insert_and_acknowledgement_doubles_nothing(
     log: Log, store: Store, start: Start
 ) -> None:

@@ -73,6 +73,11 @@ class Board:
         with self._writing:
             return self._columns.same_second(batch.pk, batch.observed_at_ms)
 
+    def overtaken(self, batch: Batch) -> bool:
+        """Whether a row is not of a later second than its influencer's latest."""
+        with self._writing:
+            return self._columns.overtaken(batch.pk, batch.observed_at_ms)
+
     def apply_verdicts(self, pk: Integers, suspicious: npt.NDArray[Any], checked_at: Integers) -> int:
         """Take over verdicts (n,), in any order, where newer, and return how many were.
 

@@ -111,6 +111,11 @@ class LatestColumns:
         same[inside] &= ~self._restored[slots]
         return same
 
+    def overtaken(self, pk: npt.NDArray[np.uint32], observed_at_ms: npt.NDArray[np.int64]) -> bool:
+        """Whether a row, of strictly increasing pks (n,), is not of a later second than its influencer's latest."""
+        slots, inside = self.find(pk)
+        return bool((observed_at_ms[inside] // 1_000 <= self._observed_at_ms[slots] // 1_000).any())
+
     def put(
         self,
         slots: Slots,

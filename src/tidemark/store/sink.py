@@ -6,9 +6,9 @@ The log delivers at least once, and the store inserts whole blocks or nothing. S
 - A batch that this process took before is known by its id and left out (`Seen`).
 - A batch that an earlier process may have stored - one that was killed between its insert and its
   acknowledgements - holds times that the store, or the board that was written down, had already reached when
-  this process started. Only such a batch is compared with the store, row by row; for all others "newer than
-  everything in the store" is proof enough. The same comparison is made before an insert of unknown outcome is
-  repeated.
+  this process started. Such a batch is compared with the store, row by row, and so is one that was overtaken by
+  a later one of the same influencers. For all others "newer than everything in the store" is proof enough. The
+  same comparison is made before an insert of unknown outcome is repeated.
 - A batch that comes again while its block waits to be stored is acknowledged with a later block. So where a stop
   gives a block up, no later one is stored or acknowledged either: all of it comes again at the next start.
 
@@ -73,6 +73,9 @@ class Board(Protocol):
     def same_second(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """(n,): which rows are of the very second in which their influencer was observed last."""
 
+    def overtaken(self, batch: Batch) -> bool:
+        """Whether a row is not of a later second than its influencer's latest."""
+
     def apply(self, batch: Batch) -> npt.NDArray[np.int64]:
         """Take over a batch; returns the positions (pk - first pk watched) of new or changed names."""
 
@@ -111,8 +114,9 @@ class Block:
     batches: list[Batch] = field(default_factory=list)
     doubtful: list[bool] = field(default_factory=list)
     """For each batch, whether rows of it may be in the store."""
-    deliveries: list[Delivery] = field(default_factory=list)
-    """To be acknowledged when the block is stored; those of repeated batches too."""
+    deliveries: dict[int, Delivery] = field(default_factory=dict)
+    """To be acknowledged when the block is stored; those of repeated batches too. By their place on the log, because
+    they come again each minute while nothing can be stored."""
     rows: int = 0
     name_pk: list[int] = field(default_factory=list)
     names: list[pa.StringArray] = field(default_factory=list)
@@ -214,7 +218,7 @@ class Sink:
             await self._postpone(batch, delivery)
             return
         self._early.discard(batch.tick_id)
-        block.deliveries.append(delivery)
+        block.deliveries[delivery.sequence] = delivery
         if not len(batch) or not self._seen.take(batch):
             telemetry.DUPLICATES.inc(len(batch))
             return
@@ -226,9 +230,9 @@ class Sink:
             batch = batch.only(~repeated)
             if not len(batch):
                 return
-        new_names = self._board.apply(batch)
         # One that comes late, because it was lost on its way, may be older than what is stored.
-        doubtful = self._seen.doubtful(batch) or delivery.times > 1
+        doubtful = self._seen.doubtful(batch) or delivery.times > 1 or self._board.overtaken(batch)
+        new_names = self._board.apply(batch)
         block.add(batch, doubtful, new_names, self._first_pk)
         self.unpublished_ms.append(int(batch.observed_at_ms.min()))
 
@@ -278,7 +282,7 @@ class Sink:
         self.rows_added += stored
         telemetry.STORED.inc(stored)
         telemetry.DUPLICATES.inc(block.rows - stored)
-        for delivery in block.deliveries:
+        for delivery in block.deliveries.values():
             await _quietly(delivery.ack())
 
     def _store_block(self, block: Block) -> int:
@@ -290,6 +294,11 @@ class Sink:
         if not columns:
             return 0
         pk, at, followers, followings = (np.concatenate(column) for column in zip(*columns, strict=True))
+        if any(block.doubtful):
+            _, first = np.unique(_row_keys(pk, at), return_index=True)
+            if len(first) < len(pk):  # two of one second, both overtaken
+                first.sort()
+                pk, at, followers, followings = pk[first], at[first], followers[first], followings[first]
         if block.name_pk:  # before the observations: what comes again after a kill is left out by those
             self._store.insert_usernames(
                 np.array(block.name_pk, np.uint32),
