@@ -12,7 +12,7 @@ Four messages, all checked when they are read; those in columns carry a version:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -212,6 +212,10 @@ class Verdicts:
 
     def __len__(self) -> int:
         return len(self.pk)
+
+    def logged_at(self, at_s: int) -> Verdicts:
+        """None newer than when the log took them, in Unix seconds: one from the future would keep later ones out."""
+        return replace(self, checked_at=np.minimum(self.checked_at, np.uint32(at_s)))
 
     def encode(self) -> bytes:
         """An Arrow IPC stream; the schema's metadata carries what is not a column. About 700 bytes for ten rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tidemark.config import load
 from tidemark.log import streams
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Turn, Verdicts
+from tidemark.population import Population
 
 LONG_AGO_MS = 1
 
@@ -117,10 +119,35 @@ async def test_turns_of_shards_that_nobody_watches_any_more_can_be_dropped(log: 
     for shard in range(4):
         await log.publish_turn(Turn(shard, shard * 10, shard * 10 + 9, 1_000, 1_000))
     await log.publish_jump(Turn(3, 35, 35, 5, 5), day=1)
-    await log.drop_turns_from(2)
+    assert await log.drop_turns_of_others(Population(0, 19, shard_size=10)) == {0, 1}
     consumer = await log.consume_turns()
     assert [turn.first_pk for turn in await turns(consumer, 3)] == [0, 10, 35]
     assert await turns(consumer, 0) == []
+
+
+async def test_turns_of_a_range_that_nobody_watches_any_more_can_be_dropped(log: Log) -> None:
+    for shard in range(3):
+        await log.publish_turn(Turn(shard, shard * 10, shard * 10 + 9, 1_000, 1_000))
+    assert await log.drop_turns_of_others(Population(500, 529, shard_size=10)) == set()
+    assert await turns(await log.consume_turns(), 0) == []
+
+
+async def test_a_turn_that_was_dropped_can_be_issued_again(log: Log) -> None:
+    turn = Turn(0, 0, 9, 1_000, 1_000)
+    assert await log.publish_turn(turn)
+    await log.drop_turns_of_others(Population(500, 509, shard_size=10))
+    assert not await log.publish_turn(turn)
+    assert await log.publish_turn(turn, " again")
+    assert await turns(await log.consume_turns(), 1) == [turn]
+
+
+async def test_a_verdict_from_the_future_is_as_old_as_its_place_on_the_log(log: Log) -> None:
+    ahead = verdicts(1, 2)
+    ahead = replace(ahead, checked_at=np.array([int(time.time()) + 100_000, 7], np.uint32))
+    await add(log, 0, ahead)
+    (taken,) = (await log.record(0, LONG_AGO_MS)).verdicts
+    assert taken.checked_at[0] <= time.time()
+    assert taken.checked_at[1] == 7
 
 
 async def test_the_turn_that_is_due_comes_though_it_was_taken_early(log: Log) -> None:

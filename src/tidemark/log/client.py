@@ -28,6 +28,7 @@ from tidemark.config import Settings
 from tidemark.errors import LogError
 from tidemark.log import streams
 from tidemark.messages import Batch, MessageError, Tick, Turn, Verdicts
+from tidemark.population import Population
 
 CALL_DEADLINE_S: Final = 5.0
 CONNECT_DEADLINE_S: Final = 5.0
@@ -64,6 +65,11 @@ class Delivery:
     def times(self) -> int:
         """How often it was handed out, this time included."""
         return self.message.metadata.num_delivered or 1
+
+    @property
+    def sequence(self) -> int:
+        """Its number on its stream: the same message has the same, however often it is handed out."""
+        return self.message.metadata.sequence.stream
 
     @property
     def logged_at_s(self) -> int:
@@ -271,11 +277,16 @@ class Log:
         added = await self._publish(streams.observation_subject(shard), batch.encode(), batch.tick_id)
         return not added.duplicate
 
-    async def publish_turn(self, turn: Turn) -> None:
-        """Put a turn on the queue of classifications; a repeated one is dropped by the server."""
+    async def publish_turn(self, turn: Turn, issue: str = "") -> bool:
+        """Put a turn on the queue of classifications; False when it was there before and the server dropped it.
+
+        Another `issue` of the same turn is put there again: it takes what the record says is left.
+        """
         # A turn that is taken early is not the same as the one that is due: the latter takes what is left.
         early = "" if turn.since_ms == turn.due_ms else "early "
-        await self._publish_order(streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}")
+        return await self._publish_order(
+            streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}{issue}"
+        )
 
     async def publish_jump(self, turn: Turn, day: int) -> None:
         """Put the turn of one influencer on the queue; dropped by the server if there was one that day."""
@@ -327,7 +338,8 @@ class Log:
                     for message in messages:
                         last = max(last, message.metadata.sequence.stream)
                         with suppress(MessageError):  # the stores say so
-                            verdicts.append(Verdicts.decode(message.data))
+                            taken = Verdicts.decode(message.data)
+                            verdicts.append(taken.logged_at(int(message.metadata.timestamp.timestamp())))
                 await self._jetstream.delete_consumer(streams.VERDICTS, info.name)
             finally:
                 await Consumer(subscription).close()
@@ -340,22 +352,44 @@ class Log:
         shards = (subject.rpartition(".")[2] for subject in info.state.subjects or {})
         return {int(shard) for shard in shards if shard.isdecimal()}
 
-    async def drop_turns_from(self, shard: int) -> None:
-        """Take the turns of this shard and all after it off the queue; who works on one of them goes on."""
+    async def drop_turns_of_others(self, population: Population) -> set[int]:
+        """Take the turns of another population off the queue, and return the shards that have one there.
+
+        Who works on one of those dropped goes on.
+        """
         with _translated("look at the queue of classifications"):
             info = await self._jetstream.stream_info(streams.CLASSIFICATIONS, streams.turn_subject("*"))
-            for subject in info.state.subjects or {}:
-                number = subject.rpartition(".")[2]
-                if number.isdecimal() and int(number) >= shard:
-                    await self._jetstream.purge_stream(streams.CLASSIFICATIONS, subject=subject)
+            numbers = (subject.rpartition(".")[2] for subject in info.state.subjects or {})
+            shards = {int(number) for number in numbers if number.isdecimal()}
+            stale = {shard for shard in shards if shard >= population.shards}
+            # All are of one population: each start drops those of others. So one of them shows where theirs began.
+            if shards and not stale.issuperset(shards) and await self._of_others(min(shards), population):
+                stale = shards
+            for shard in stale:
+                await self._jetstream.purge_stream(
+                    streams.CLASSIFICATIONS, subject=streams.turn_subject(shard)
+                )
+        return shards - stale
 
-    async def _publish_order(self, subject: str, data: bytes, message_id: str) -> None:
+    async def _of_others(self, shard: int, population: Population) -> bool:
+        try:
+            latest = await self._jetstream.get_last_msg(streams.CLASSIFICATIONS, streams.turn_subject(shard))
+            turn = Turn.decode(latest.data or b"")
+        except NotFoundError:
+            return False  # done meanwhile
+        except MessageError:
+            return True
+        return (turn.first_pk, turn.last_pk) != population.shard_range(shard)
+
+    async def _publish_order(self, subject: str, data: bytes, message_id: str) -> bool:
         """As below, but done also while another is at it: whoever issues orders goes on until his are taken."""
         try:
-            await self._publish(subject, data, message_id)
+            added = await self._publish(subject, data, message_id)
         except LogError as error:
             if not (isinstance(error.__cause__, APIError) and error.__cause__.err_code == IN_PROCESS):
                 raise
+            return True
+        return not added.duplicate
 
     async def _publish(self, subject: str, data: bytes, message_id: str) -> PubAck:
         # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import Final
 
 import structlog
@@ -69,11 +69,11 @@ async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 await log.open()
-                # Of a larger population that was watched before: they would be asked about first, for hours.
-                await log.drop_turns_from(settings.population.shards)
+                # Of another population that was watched before: they would be asked about first, for hours.
+                queued = await log.drop_turns_of_others(settings.population)
                 now_ms = _now_ms()
                 classified = await log.shards_with_verdicts()
-                await _publish_turns(log, turns_at_start(timetable, now_ms, classified))
+                await _publish_at_start(log, turns_at_start(timetable, now_ms, classified), queued)
                 await _timed(timetable, Issued(now_ms), lambda ticks: _publish_turns(log, turns(ticks)), stop)
             except LogError as error:
                 logger.warning("turns of the classification wait", error=str(error))
@@ -113,6 +113,16 @@ async def _publish_turns(log: Log, wanted: Sequence[Turn]) -> None:
     """One after another: their order is that in which they are taken."""
     for turn in wanted:
         await log.publish_turn(turn)
+        telemetry.TURNS.inc()
+
+
+async def _publish_at_start(log: Log, wanted: Sequence[Turn], queued: Set[int]) -> None:
+    """As below. The log drops a turn that it has seen, also where it was taken off the queue while others were
+    watched: so who has none on the queue gets it once more. If it was done, the record says so."""
+    issue = f" again {time.time_ns()}"
+    for turn in wanted:
+        if not await log.publish_turn(turn) and turn.shard not in queued:
+            await log.publish_turn(turn, issue)
         telemetry.TURNS.inc()
 
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -95,10 +95,7 @@ class VerdictSink:
             with suppress(LogError):
                 await delivery.terminate()
             return
-        # No verdict is newer than the log's own time of it: one from the future would keep later ones out.
-        verdicts = replace(
-            verdicts, checked_at=np.minimum(verdicts.checked_at, np.uint32(delivery.logged_at_s))
-        )
+        verdicts = verdicts.logged_at(delivery.logged_at_s)
         block.deliveries.append(delivery)
         block.verdicts.append(verdicts)
         block.rows += len(verdicts)
