@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -132,5 +133,24 @@ async def test_damage_of_the_store_is_said_once(
             await work._look_for_damage()
             assert len(said) == 2
         assert REGISTRY.get_sample_value("tidemark_damaged_parts", {"table": "observations"}) == 0
+    finally:
+        store.close()
+
+
+async def test_a_failure_that_is_not_the_stores_ends_the_process(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        replica = Replica(server, store)
+
+        def full(at_ms: int) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(replica.board, "publish", full)
+        replica.sink.unpublished_ms.append(1)
+        async with asyncio.timeout(60):
+            with pytest.RaisesGroup(MemoryError, flatten_subgroups=True):
+                await replica.work.run(asyncio.Event())
     finally:
         store.close()

@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from tidemark.board import Board
+from tidemark.board.table import record_batches
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
 from tidemark.serve import compression
@@ -258,6 +259,29 @@ async def test_health_readiness_metrics_and_documentation(client: httpx.AsyncCli
     answers = schema["paths"]["/v1/influencers/{pk}"]["get"]["responses"]
     assert answers["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Influencer")
     assert (await client.get("/docs")).status_code == 200
+
+
+async def test_what_came_after_the_last_minute_is_restored_also_when_a_poller_was_ahead(
+    tmp_path: Path,
+) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        board, pk = Board(POPULATION), np.array([1_000, 1_001], np.uint32)
+        at = np.array([NOW_S + 1_800, NOW_S - 5], np.uint32)
+        board.restore(pk, pk, pk, at)
+        view = board.publish(NOW_S * 1_000)
+        store.replace_influencers(record_batches(view))
+        store.insert_average(NOW_S, view.total, 1.0)
+        # Between that and a kill:
+        store.insert_observations(pk[1:], at[1:] + 6, np.array([99], np.uint32), pk[1:])
+        store.insert_verdicts(pk[1:], at[1:] + 6, np.array([True]))
+        restored = Board(POPULATION)
+        restore(restored, store, 86_400)
+        latest = restored.view.latest(1_001)
+        assert latest is not None
+        assert (latest.follower_count, latest.suspicious) == (99, True)
+    finally:
+        store.close()
 
 
 async def test_the_board_is_restored_from_the_store(tmp_path: Path) -> None:

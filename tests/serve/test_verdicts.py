@@ -192,6 +192,7 @@ async def test_who_was_not_watched_for_a_while_has_the_verdict_again(served: Ser
         board.restore(pk, counts, counts, np.full(2, int(time.time()) + 100_000, np.uint32))
         view = board.publish(1)
         served.store.replace_influencers(record_batches(view))
+        served.store.insert_average(int(time.time()) + 100_000, 2, 1.0)
         restored = Board(population)
         restore(restored, served.store, 86_400)
         assert restored.view.values.verdict.tolist()[:2] == [1, 0][: population.size]

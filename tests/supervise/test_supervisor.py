@@ -173,6 +173,20 @@ def test_a_second_up_on_the_same_folder(start: Start, tmp_path: Path) -> None:
     assert up.process.poll() is None
 
 
+def test_a_setting_that_only_a_child_finds_wrong(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tidemark", "up", "--data", str(tmp_path / "data"), "--port", "0"]
+    refused = subprocess.run(
+        [*command, "--raw-days", "100", "--hourly-days", "50"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert "finer rows cannot be kept for longer than coarser ones" in refused.stderr.splitlines()[-1]
+
+
 def test_a_stop_while_it_starts(start: Start) -> None:
     up = start(*NOWHERE)
     up.until(lambda: "nats" in up.happened("ready"), "the first child")

@@ -162,9 +162,9 @@ def restore(board: Board, store: Store, classify_interval_s: float) -> None:
             known[name].to_numpy() for name in ("pk", "follower_count", "following_count", "observed_at")
         )
         board.restore(*columns, verdict=suspicious, verdict_at=checked_at)
-        since_s = int(known["observed_at"].to_numpy().max())
-    # The table was written within a minute of its newest row; rows of two minutes more are cheap.
-    since_s = max(0, since_s - 120)
+        # The table was written within a minute of its newest row, unless a poller's clock is ahead.
+        since_s = min(int(known["observed_at"].to_numpy().max()), store.written_down_at())
+    since_s = max(0, since_s - 120)  # rows of two minutes more are cheap
     newer = store.load_newer_than(since_s)
     if newer.num_rows:
         board.restore(
@@ -231,21 +231,26 @@ class _Work:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then the sink takes what lies on the log, and the last state is written down."""
         ended = asyncio.Event()
-        spawn(self._tasks, self._every(PUBLISH_SECONDS, self._publish, ended), "publishing")
-        spawn(self._tasks, self._every(REINDEX_SECONDS, self._reindex, ended), "indexing names")
-        spawn(self._tasks, self._every(MINUTE_S, self._write_down, ended), "the minute's work")
-        spawn(self._tasks, self._every(MINUTE_S, self._roll_up, ended), "rollups")
-        spawn(self._tasks, self._every(MINUTE_S, self._keep_snapshot, ended), "snapshots")
-        spawn(self._tasks, self._every(MINUTE_S, self._refresh_gains, ended), "baselines of gains")
-        spawn(self._tasks, self._every(MINUTE_S, self._look_for_damage, ended), "looking for damage")
         try:
-            await self._look_for_damage()
-            async with asyncio.TaskGroup() as sinks:
-                sinks.create_task(self._sink.run(self._consume, stop))
-                sinks.create_task(self._verdicts.run(self._consume_verdicts, stop))
+            # With one of these gone readers would be given old values for good: the process ends, and is started again.
+            async with asyncio.TaskGroup() as group:
+                for seconds, work in (
+                    (PUBLISH_SECONDS, self._publish),
+                    (REINDEX_SECONDS, self._reindex),
+                    (MINUTE_S, self._write_down),
+                    (MINUTE_S, self._roll_up),
+                    (MINUTE_S, self._keep_snapshot),
+                    (MINUTE_S, self._refresh_gains),
+                    (MINUTE_S, self._look_for_damage),
+                ):
+                    group.create_task(self._every(seconds, work, ended))
+                await self._look_for_damage()
+                async with asyncio.TaskGroup() as sinks:
+                    sinks.create_task(self._sink.run(self._consume, stop))
+                    sinks.create_task(self._verdicts.run(self._consume_verdicts, stop))
+                ended.set()
         finally:
             await self._log.close()
-        ended.set()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._publish()

@@ -391,6 +391,11 @@ class Store:
         newest: int = self.query("extent")["last_s"][0].as_py()
         return newest or None
 
+    def written_down_at(self) -> int:
+        """When `replace_influencers` was last done, in Unix seconds, by the average that followed it; 0: never."""
+        at_s: int = self.query("written_down")["at_s"][0].as_py()
+        return at_s
+
     def load_influencers(self) -> pa.Table:
         """Everybody as last written by `replace_influencers`, by pk; times are uint32 Unix seconds."""
         return self.query("influencers")

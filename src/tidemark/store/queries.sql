@@ -378,6 +378,11 @@ WHERE o.observed_at >= {since:DateTime('UTC')}
 GROUP BY o.pk
 ORDER BY pk;
 
+-- name: written_down
+-- When everybody's row was last written to `influencers`, in Unix seconds: the average of that moment follows it.
+SELECT toUnixTimestamp(max(at)) AS at_s
+FROM averages;
+
 -- name: influencers
 -- Everybody as of the last minute.
 SELECT

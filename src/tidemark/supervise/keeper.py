@@ -14,8 +14,8 @@ from typing import Final
 
 import structlog
 
-from tidemark.errors import TidemarkError
-from tidemark.process import wait
+from tidemark.errors import CallerError, TidemarkError
+from tidemark.process import USAGE, wait
 from tidemark.supervise import child as children
 from tidemark.supervise.child import Child, Said
 from tidemark.supervise.folder import DataFolder
@@ -134,7 +134,8 @@ class Keeper:
             if self._stopping.is_set():
                 return
             if not self._was_ready.is_set():
-                raise TidemarkError(f"{self.order.name}: {reason or _never_ready(status)}")
+                kind = CallerError if status == USAGE else TidemarkError
+                raise kind(f"{self.order.name}: {reason or _never_ready(status)}")
             self.state = State.WAITING
             pause_s = pauses.after(time.monotonic() - ready_at if ready_at else 0)
             logger.error(
