@@ -16,6 +16,9 @@ import pytest
 
 from tests.acceptance.conftest import Api, Tidemark, running
 
+pytestmark = pytest.mark.timeout(600)
+"""For what takes a minute on an idle machine."""
+
 FIRST, LAST = 1_000_000, 1_001_199
 WATCH = ("--influencers", f"{FIRST}-{LAST}")
 NOWHERE = ("--api", "http://127.0.0.1:9")

@@ -34,8 +34,7 @@ def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same code with shorter waits: the turn of a dead classifier goes to another after a second."""
-    monkeypatch.setattr(streams, "TURN_ACK_WAIT_S", 1.0)
+    """The same code with shorter waits."""
     for name, seconds in {
         "ASK_MIN_S": 0.0,
         "TELL_SECONDS": 0.05,
@@ -45,6 +44,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"tidemark.classify.classifier.{name}", seconds)
     monkeypatch.setattr("tidemark.classify.agenda.RETRY_MIN_S", 0.02)
     monkeypatch.setattr("tidemark.classify.agenda.HAND_BACK_MIN_S", 0.2)
+
+
+@pytest.fixture
+def soon_redelivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The turn of a dead classifier goes to another after a second: as that of one that stood still for as long."""
+    monkeypatch.setattr(streams, "TURN_ACK_WAIT_S", 1.0)
 
 
 async def until(reached: Callable[[], bool | Awaitable[bool]], what: str) -> None:

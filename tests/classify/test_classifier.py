@@ -115,7 +115,7 @@ async def test_a_call_past_its_deadline_is_made_again(bench: Bench, api: Api) ->
     await bench.order(FIRST, FIRST)
     bench.start(classify_deadline=0.2)
     await bench.done()
-    assert api.times[FIRST] == 2
+    assert api.times[FIRST] >= 2
     assert len((await bench.verdicts())[FIRST]) == 1
 
 
@@ -159,6 +159,7 @@ async def test_a_broken_api_is_left_in_peace_and_the_work_goes_on_afterwards(ben
     assert set(api.times.values()) == {1}
 
 
+@pytest.mark.usefixtures("soon_redelivered")
 async def test_a_killed_classifier_loses_no_turn_and_asks_nobody_twice(bench: Bench, api: Api) -> None:
     free = asyncio.Event()
 

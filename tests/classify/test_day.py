@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -68,7 +67,6 @@ async def test_everybody_has_one_verdict_a_day_though_classifiers_and_schedulers
         await days.kill()
         days.start()
         await until(lambda: have(1), "the first sweep")
-        assert set(Counter(pk for pk, rows in (await verdicts(days)).items() for _ in rows).values()) == {1}
 
         await until(lambda: some(INFLUENCERS + 15), "a part of the second day")
         await days.kill()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tests.acceptance.test_pipeline import is_subsequence
 from tests.faults.conftest import (
@@ -27,6 +28,9 @@ from tests.faults.conftest import (
 )
 from tidemark.messages import Batch
 from tidemark.store.clickhouse import Store
+
+pytestmark = pytest.mark.timeout(600)
+"""For what takes a minute on an idle machine."""
 
 ALL = "SELECT pk, toUnixTimestamp(observed_at) AS at, follower_count, following_count FROM observations ORDER BY pk, at"
 

@@ -32,11 +32,16 @@ FIRST = 1_000_000
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not to come in time does not take long."""
-    monkeypatch.setattr(client, "CALL_DEADLINE_S", 1.0)
-    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 1.0)
     monkeypatch.setattr(module, "TICK_WAIT_S", 0.2)
     monkeypatch.setattr(module, "LOG_RETRY_S", 0.1)
     monkeypatch.setattr(pool, "SWEEP_SECONDS", 0.02)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log is taken away, calls to it end soon."""
+    monkeypatch.setattr(client, "CALL_DEADLINE_S", 2.0)
+    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 2.0)
 
 
 def settings(server: NatsServer, *apis: ScriptedApi, **flags: Any) -> Settings:
@@ -228,6 +233,7 @@ async def test_while_the_api_is_down_ticks_wait_and_are_replaced(
     assert all(len(batch) == 20 for batch in read)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_polling_goes_on_after_a_crash_of_the_log(nats_server: NatsServer, api: ScriptedApi) -> None:
     api.hold = asyncio.Event()
     configured = settings(nats_server, api)
@@ -251,6 +257,7 @@ async def test_polling_goes_on_after_a_crash_of_the_log(nats_server: NatsServer,
         assert second.tick_id.endswith("@2")
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_poller_waits_for_its_log(nats_server: NatsServer, api: ScriptedApi) -> None:
     configured = settings(nats_server, api)
     nats_server.kill()
@@ -352,11 +359,11 @@ async def test_an_acknowledgement_that_fails_is_no_failure_of_the_tick(
         async with reading(configured) as log, polling(configured):
             await log.publish_tick(tick())
             assert len(await one(log)) == 20
-            await until(lambda: api.asked[FIRST] == 2, "the tick once more")
+            await until(lambda: api.asked[FIRST] >= 2, "the tick once more")
             await no_tick_left(log)
             assert await (await log.consume_observations("test")).pending() == 0
     told = [event for event in said if event["log_level"] in ("warning", "error")]
-    assert "comes again" in told[0]["event"]
+    assert any("comes again" in event["event"] for event in told)
     assert not any("exc_info" in event for event in told)
 
 

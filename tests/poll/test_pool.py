@@ -70,6 +70,12 @@ def assert_settled(pool: Pool) -> None:
         assert len(set(address._idle)) == len(address._idle)
 
 
+def waits_alone(pool: Pool, position: int) -> bool:
+    """Whether all that is left waits for the answer to this one, or behind it."""
+    waiting = [connection for connection in pool.addresses[0]._connections if connection.sent]
+    return not pool.queue and len(waiting) == 1 and waiting[0].sent[0][1] == position
+
+
 async def answered(pool: Pool, size: int, first: int = FIRST) -> Round:
     """A round that asks for everybody."""
     return await ended(pool.ask(first, size, range(size)), size)
@@ -185,12 +191,17 @@ FAULTS = {
     ("reason", "act"), [(reason, act) for reason, acts in FAULTS.items() for act in acts]
 )
 async def test_a_fault_costs_one_influencer_and_one_connection(
-    api: ScriptedApi, reason: str, act: Act, pipeline: int
+    api: ScriptedApi, reason: str, act: Act, pipeline: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.script = acting({FIRST + 5: act})
-    deadline = 0.3 if reason == "timeout" else 20
-    async with pooling(api, pipeline=pipeline, request_deadline=deadline) as pool:
-        round_ = await answered(pool, 20)
+    clock = [1_000.0]
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    async with pooling(api, pipeline=pipeline) as pool:
+        asking = asyncio.ensure_future(answered(pool, 20))
+        if reason == "timeout":
+            await until(lambda: waits_alone(pool, 5), "the others")
+            clock[0] += 21
+        round_ = await asking
         assert [place for place, body in enumerate(round_.bodies) if body is None] == [5]
         # llhttp has a bound of its own for the head; the beginning of an answer is not told from its
         # absence if it came in one piece with the one before.
@@ -383,8 +394,12 @@ FAILURES = [
 async def test_the_log_says_how_an_api_fails(api: ScriptedApi, act: Act, why: str) -> None:
     api.script = lambda pk, time: act
     with capture_logs() as said:
-        async with pooling(api, request_deadline=0.2) as pool:
-            await answered(pool, 200)
+        async with pooling(api) as pool:
+            asking = asyncio.ensure_future(answered(pool, 200))
+            if act is SILENCE:
+                await until(lambda: api.asked.total() == 64, "the requests")
+                pool.addresses[0]._deadline_s = 0.01
+            await asking
     rests = [event for event in said if event["event"].startswith("the API fails")]
     assert [(event["log_level"], event["api"], event["why"]) for event in rests] == [
         ("warning", api.url, why)

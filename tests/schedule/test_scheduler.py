@@ -23,10 +23,15 @@ INFLUENCERS = f"1-{SHARDS * 1_000}"
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 1.0)
-    monkeypatch.setattr(client, "CALL_DEADLINE_S", 1.0)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "RETRY_SECONDS", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log is taken away, calls to it end soon."""
+    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 2.0)
+    monkeypatch.setattr(client, "CALL_DEADLINE_S", 2.0)
 
 
 @asynccontextmanager
@@ -106,6 +111,7 @@ async def test_two_schedulers_issue_each_tick_once(nats_server: NatsServer) -> N
     assert_by_the_timetable(ticks, configured)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_scheduler_waits_for_its_log(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     nats_server.kill()
@@ -116,6 +122,7 @@ async def test_a_scheduler_waits_for_its_log(nats_server: NatsServer) -> None:
     assert_by_the_timetable(ticks, configured)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
@@ -125,6 +132,7 @@ async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServe
     assert_by_the_timetable(ticks, configured)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +163,7 @@ async def test_turns_that_were_due_while_the_first_ones_were_published_are_issue
     assert len(found) >= 3
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     nats_server.kill()

@@ -90,8 +90,8 @@ async def test_who_says_nothing_is_hung_up_on(port: int, monkeypatch: pytest.Mon
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(beginning)
         await hung_up(reader, writer)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     monkeypatch.setattr(connection, "REQUEST_S", float(DEADLINE_S))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await answered(reader, writer)
     writer.close()
 

@@ -209,7 +209,10 @@ async def test_who_is_watched_but_not_observed_is_waited_for(store: Store) -> No
         assert (found["pk"], found["followerCount"]) == (1_009, at_s)
 
 
-async def test_several_influencers_and_the_statistics_in_one_stream(store: Store) -> None:
+async def test_several_influencers_and_the_statistics_in_one_stream(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemark.serve.figures.STALE_SECONDS", 600.0)  # the same for the stream and for us
     async with serving(store) as served:
         reader = await served.read("/v1/live?pk=1001&pk=1002&pk=1001&stats=true")
         events = [await reader.next() for _ in range(3)]
@@ -301,7 +304,7 @@ async def test_a_stream_past_the_cap_is_refused(store: Store) -> None:
 
 
 async def test_a_stuck_reader_is_dropped_and_hurts_nobody(store: Store) -> None:
-    async with serving(store, Limits(sweep=0.01, send=0.3)) as served:
+    async with serving(store, Limits(sweep=0.01, send=3.0)) as served:
         stuck = await served.read("/v1/influencers/1001/live", receive_buffer=SMALL_BUFFER)
         await served.fill()
         well = await served.read("/v1/influencers/1002/live")
@@ -329,7 +332,7 @@ async def test_an_old_stream_ends_in_order(store: Store) -> None:
 
 
 async def test_an_orderly_stop_ends_all_streams_and_takes_no_more(store: Store) -> None:
-    async with serving(store, Limits(send=DEADLINE_S, close=0.5)) as served:
+    async with serving(store, Limits(send=DEADLINE_S, close=5.0)) as served:
         stuck = await served.read("/v1/influencers/1001/live", receive_buffer=SMALL_BUFFER)
         await served.fill()
         readers = [await served.read("/v1/live?pk=1001&stats=true") for _ in range(3)]

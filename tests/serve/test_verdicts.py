@@ -88,6 +88,8 @@ class Served:
                 consumer = await self.log._jetstream.consumer_info(streams.VERDICTS, name)
                 if not (consumer.num_pending or consumer.num_ack_pending):
                     return
+                if consumer.num_pending:  # nothing came in time
+                    await self.sink.run(self.connect, stop)
                 await asyncio.sleep(0.01)
 
     def rows(self, pk: int) -> list[dict[str, Any]]:

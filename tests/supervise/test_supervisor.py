@@ -19,6 +19,9 @@ import pytest
 from tests.supervise.conftest import PATIENCE_S, alive, children_of, environment, until_now
 from tidemark.store.lock import FolderLock
 
+pytestmark = pytest.mark.timeout(600)
+"""For what takes a minute on an idle machine."""
+
 NOWHERE = ("--api", "http://127.0.0.1:9")
 """An API that is down: nothing is observed."""
 
