@@ -169,6 +169,19 @@ async def test_two_of_one_second_that_come_after_a_later_one_count_once(
     assert store.series(1_000, NOW_S, NOW_S + 3, "raw").follower_count.tolist() == [7, 8, 9]
 
 
+async def test_a_batch_of_a_clock_that_is_not_set_is_set_aside(log: Log, store: Store, start: Start) -> None:
+    await log.publish_batch(0, batch(0, 1_000))
+    await log.publish_batch(1, batch(1, NOW_S))
+    running = start()
+    await until(
+        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "the one with a time"
+    )
+    await running.end()
+    assert running.board.publish(NOW_S * 1_000).total == 10
+    assert store.max_observed_at() == NOW_S
+    assert store.query("extent")["first_s"].to_pylist() == [NOW_S]
+
+
 async def test_a_kill_between_insert_and_acknowledgement_doubles_nothing(
     log: Log, store: Store, start: Start
 ) -> None:

@@ -48,6 +48,9 @@ SEEN_MAX: Final = 200_000
 """Ids of batches that are remembered, 25 MB: three hours of a million influencers by the minute."""
 FUTURE_MAX_S: Final = 3_600
 """A batch from further ahead waits in the log: taken over, it would be everybody's latest for too long."""
+PAST_MAX_S: Final = 86_400
+"""A poller holds a batch for a minute. One that was made so long before the log took it is of a clock that is not set,
+and a day of 1970 would be rolled up, with all days since."""
 FUTURE_RETRY_S: Final = 60.0
 FUTURE_MAX_BATCHES: Final = 1_000
 """As many wait; further ones are set aside. Each that waits counts as being in work (`BATCHES_IN_WORK_MAX`), and with
@@ -218,6 +221,15 @@ class Sink:
             await self._postpone(batch, delivery)
             return
         self._early.discard(batch.tick_id)
+        if len(batch) and batch.observed_at_ms.min() < (delivery.logged_at_s - PAST_MAX_S) * 1_000:
+            telemetry.SET_ASIDE.inc()
+            logger.error(
+                "a batch of the past is set aside, set the clock of its poller",
+                tick=batch.tick_id,
+                observed_at_s=_second(batch.observed_at_ms.min()),
+            )
+            await _quietly(delivery.terminate())
+            return
         block.deliveries[delivery.sequence] = delivery
         if not len(batch) or not self._seen.take(batch):
             telemetry.DUPLICATES.inc(len(batch))
