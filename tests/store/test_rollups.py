@@ -162,6 +162,19 @@ def test_late_observations_are_taken_in(open_store: Open, history: History) -> N
     assert open_store().periods.settled_marks() == []
 
 
+def test_late_observations_of_one_hour_and_range_are_taken_in_together(
+    store: Store, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.insert_observations(*history.add(1, MONDAY_S + np.arange(0, DAY_S + 2 * HOUR_S, 600)))
+    close_all(Rollups(store, POPULATION))
+    monkeypatch.setattr(rollups, "MARKS_MAX", 1)
+    for second in range(5):
+        store.insert_observations(*history.add(1, MONDAY_S + 10 + second))
+    assert len(store.periods.settled_marks()) == 5
+    assert Rollups(store, POPULATION).run().marks_cleared == 5
+    check_exact(store, history, [1])
+
+
 def test_an_observation_that_comes_while_its_hour_is_computed_is_not_lost(
     store: Store, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,11 @@ def pk_ranges(population: Population, range_pks: int = RANGE_PKS) -> list[tuple[
     return list(zip(starts, ends, strict=True))
 
 
+def _place(mark: Mark) -> tuple[int, int, int]:
+    """The hour, and the first and last pk."""
+    return mark.hour_s, mark.first_pk, mark.last_pk
+
+
 class Rollups:
     """Closes the hours and days of a store."""
 
@@ -77,12 +82,16 @@ class Rollups:
         then is kept, and the next run does the rest.
         """
         with self._running:
-            marks = self._store.periods.settled_marks()[:MARKS_MAX]
+            # Each insert leaves one: those of the same hour and pks are done together, or a poller whose clock is
+            # behind would leave more of them than are cleared.
+            settled = self._store.periods.settled_marks()
+            due = set(list(dict.fromkeys(map(_place, settled)))[:MARKS_MAX])
+            marks = [mark for mark in settled if _place(mark) in due]
             days_were_closed_until_s = self._store.periods.closed_until_s("1d")
             # The hours of what is too old now have lost some of their raw rows: they stay as they are.
             fresh = [mark for mark in marks if mark.hour_s >= self._store.kept().raw_since_s]
-            for mark in fresh:
-                self._compute_hours(mark.hour_s, mark.hour_s + HOUR_S, [(mark.first_pk, mark.last_pk)])
+            for hour_s, first_pk, last_pk in dict.fromkeys(map(_place, fresh)):
+                self._compute_hours(hour_s, hour_s + HOUR_S, [(first_pk, last_pk)])
             hours = self._close_hours()
             days = self._close_days()
             self._compute_days([mark for mark in fresh if mark.hour_s < days_were_closed_until_s])
