@@ -106,7 +106,14 @@ class Fleet:
 
     def log(self) -> list[Batch]:
         """Every batch on the log: what was acknowledged to a poller."""
-        return [Batch.decode(data) for data in asyncio.run(self._messages())]
+        found: list[bytes] = []
+
+        def read() -> bool:
+            found[:] = asyncio.run(self._messages())
+            return True
+
+        self.until(read, "every batch on the log")
+        return [Batch.decode(data) for data in found]
 
     def leader(self, other_than: str = "") -> str:
         """The NATS host that leads the stream of the observations, as soon as there is one."""
@@ -167,6 +174,8 @@ class Fleet:
                 messages = await subscription.fetch(min(500, waiting - len(found)), timeout=20)
                 found += [message.data for message in messages]
             return found
+        except nats.errors.Error as error:  # as long as they elect
+            raise OSError(str(error)) from error
         finally:
             await client.close()
 
