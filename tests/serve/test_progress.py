@@ -40,6 +40,17 @@ def test_rate_and_latency_are_of_the_last_minutes() -> None:
     assert progress.latency_s(NOW_S + WINDOW_S) is None
 
 
+def test_the_rate_of_the_first_minutes_is_that_since_the_first_call() -> None:
+    progress = Progress(86_400)
+    progress.add(verdicts(NOW_S - 10, [10_000] * 128))
+    progress.add(verdicts(NOW_S, [10_000] * 128))
+    assert progress.per_second(NOW_S) == 256 / 20
+    assert progress.per_second(NOW_S + WINDOW_S - 20) == 256 / WINDOW_S
+    at_once = Progress(86_400)
+    at_once.add(verdicts(NOW_S, [0] * 7))
+    assert at_once.per_second(NOW_S) == 7
+
+
 def test_calls_in_flight_are_those_of_all_classifiers_lately() -> None:
     progress = Progress(86_400)
     progress.add(verdicts(NOW_S - 5, [1], "a", 128))

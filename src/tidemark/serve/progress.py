@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -11,7 +12,9 @@ import numpy.typing as npt
 from tidemark.messages import Verdicts
 
 WINDOW_S: Final = 300
-"""Rate and latency are told over the last five minutes."""
+"""Rate and latency are told over the last five minutes, or since the first call for a verdict that is known of."""
+SPAN_MIN_S: Final = 1.0
+"""A rate is told over so long at least."""
 MESSAGES_MAX: Final = 10_000
 """Messages remembered: many more than come in five minutes."""
 HEARD_S: Final = 30
@@ -25,6 +28,8 @@ class Progress:
         self.interval_s = interval_s
         """Seconds between two verdicts on one influencer."""
         self._recent: deque[Verdicts] = deque(maxlen=MESSAGES_MAX)
+        self._began_s = math.inf
+        """Unix seconds when the first call began that a verdict came of."""
         self._last_at = 0
         """When the latest verdict of all was given."""
         self._latest: dict[str, tuple[int, int]] = {}
@@ -36,6 +41,7 @@ class Progress:
             return
         at = int(verdicts.checked_at.max())
         self._recent.append(verdicts)
+        self._began_s = min(self._began_s, float((verdicts.checked_at - verdicts.took_ms / 1_000).min()))
         self._last_at = max(self._last_at, at)
         if at >= self._latest.get(verdicts.classifier, (0, 0))[0]:
             self._latest[verdicts.classifier] = (at, verdicts.in_flight)
@@ -50,7 +56,8 @@ class Progress:
 
     def per_second(self, now_s: float) -> float:
         """Verdicts a second (`now_s` in Unix seconds)."""
-        return len(self._rows(now_s)) / WINDOW_S
+        span_s = min(WINDOW_S, max(now_s - self._began_s, SPAN_MIN_S))
+        return len(self._rows(now_s)) / span_s
 
     def latency_s(self, now_s: float) -> tuple[float, float, float] | None:
         """Seconds that a call took: median, 99th percentile, longest; None when there was none."""
