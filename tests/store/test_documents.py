@@ -13,6 +13,7 @@ import pytest
 from tidemark.store.clickhouse import Store
 
 from .test_clickhouse import everybody
+from .test_queries import RANKS, RANKS_WITHOUT_SUSPICIOUS, seven
 
 DOCUMENTS = Path(__file__).parents[2] / "docs"
 HOUR_S = 3_600
@@ -42,6 +43,16 @@ def test_all_of_it_runs(store: Store, document: str) -> None:
     assert found
     for statement in found:
         ask(store, statement)
+
+
+@pytest.mark.parametrize("document", ["database.md", "classification.md"])
+def test_the_ranks_without_the_suspicious_are_among_who_is_left(store: Store, document: str) -> None:
+    store.replace_influencers([seven()])
+    (statement,) = [text for text in statements(document) if "rank_without_suspicious" in text]
+    found = ask(store, statement)
+    ranks = dict(zip(found["pk"].to_pylist(), found["rank_without_suspicious"].to_pylist(), strict=True))
+    assert list(ranks.items()) == list(RANKS_WITHOUT_SUSPICIOUS.items())
+    assert found["rank"].to_pylist() == [RANKS[pk] for pk in ranks]
 
 
 def test_gains_are_against_a_snapshot_of_an_hour_ago_or_nothing(store: Store) -> None:

@@ -84,6 +84,67 @@ def test_rank_and_average_from_the_history(store: Store) -> None:
     assert latest["follower_ratio"] is None
 
 
+FOLLOWERS = [50, 70, 70, 50, 90, 10, 50]
+SUSPICIOUS = [None, True, False, False, True, None, True]
+RANKS = [4, 2, 2, 4, 1, 7, 4]
+RANKS_WITHOUT_SUSPICIOUS = {2: 1, 0: 2, 3: 2, 5: 4}
+"""Of who is left, in the order of the leaderboard."""
+
+
+def seven() -> pa.RecordBatch:
+    """Seven influencers with ties, three of them suspicious and two not classified yet."""
+    rows = [
+        row | {"follower_count": followers, "rank": rank, "suspicious": suspicious}
+        for row, followers, rank, suspicious in zip(
+            everybody(7, 0).to_pylist(), FOLLOWERS, RANKS, SUSPICIOUS, strict=True
+        )
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=everybody(7, 0).schema)
+
+
+def test_the_leaderboard_with_and_without_the_suspicious(store: Store) -> None:
+    store.replace_influencers([seven()])
+    page = {"limit": 100, "offset": 0}
+    assert store.query("leaderboard", page)["pk"].to_pylist() == [4, 1, 2, 0, 3, 6, 5]
+    assert store.query("leaderboard", {"limit": 2, "offset": 3})["pk"].to_pylist() == [0, 3]
+    without = store.query("leaderboard_without_suspicious", page)
+    assert without["pk"].to_pylist() == list(RANKS_WITHOUT_SUSPICIOUS)
+    assert without["rank"].to_pylist() == [RANKS[pk] for pk in RANKS_WITHOUT_SUSPICIOUS]
+    ranked = store.query("ranks_without_suspicious", page)
+    assert (
+        dict(zip(ranked["pk"].to_pylist(), ranked["rank_without_suspicious"].to_pylist(), strict=True))
+        == RANKS_WITHOUT_SUSPICIOUS
+    )
+    assert store.query("verdicts").to_pylist() == [{"suspicious": 3, "not_suspicious": 2, "unknown": 2}]
+    assert [store.query("rank_by_pk", {"pk": pk})["rank"].to_pylist() for pk in range(7)] == [
+        [rank] for rank in RANKS
+    ]
+    # Whoever is suspicious gets the rank they would have.
+    would_have = RANKS_WITHOUT_SUSPICIOUS | {4: 1, 1: 1, 6: 2}
+    for pk, rank in would_have.items():
+        found = store.query("rank_without_suspicious_by_pk", {"pk": pk}).to_pylist()
+        assert found == [{"known": 1, "rank_without_suspicious": rank}], pk
+    (unknown,) = store.query("rank_without_suspicious_by_pk", {"pk": 99})["known"].to_pylist()
+    assert unknown == 0
+
+
+def test_the_state_of_the_rollups_is_that_of_one_influencer(store: Store, history: History) -> None:
+    store.insert_observations(*history.add([[1], [2]], MONDAY_S + np.array([0, DAY_S])))
+    work = Rollups(store, Population(0, 9))
+    while work.run().hours_closed:
+        pass
+    store.insert_observations(*history.add(1, MONDAY_S + 7))
+
+    def state(pk: int) -> tuple[int, list[int]]:
+        (found,) = store.query("rollup_state", {"pk": pk, "step": "1h"}).to_pylist()
+        return found["closed_until"], found["reopened"]
+
+    closed = {row["step"]: row["closed_until_s"] for row in store.query("rollup_progress").to_pylist()}
+    assert closed["1h"] >= MONDAY_S + 3_600
+    assert state(1) == (closed["1h"], [MONDAY_S])
+    assert state(2) == (closed["1h"], []), "only who was written to is read from the observations"
+
+
 def test_the_tables_explain_themselves(store: Store) -> None:
     uncommented = store._maintenance.ask(
         "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
