@@ -205,6 +205,7 @@ async def test_the_answers(served: Served, log: Log) -> None:
     followers = np.array([100, 300, 300, 200, 5, 5, 5, 5, 0], np.uint32)
     served.board.restore(pk, followers, followers, np.full(9, NOW_S, np.uint32))
     now_s = int(time.time())
+    await publish(log, verdicts({1_000: True}, now_s - 1_000))  # so the rate is one over the whole window
     await publish(log, verdicts({1_001: True, 1_003: True, 1_009: True, 1_000: False}, now_s))
     await served.take_all()
     served.board.publish(now_s * 1_000)

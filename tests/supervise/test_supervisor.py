@@ -121,7 +121,7 @@ def test_everything_is_started_and_stopped_in_order(start: Start, tmp_path: Path
         up.process.pid,
         *(child.pid for child in children),
     }
-    assert told["coverage"] is not None  # so the HTTP API was found
+    up.until(lambda: status(tmp_path / "data")["coverage"] is not None, "the HTTP API to be found")
     up.process.send_signal(signal.SIGINT)
     assert up.ended() == 0, up.said()
     order = up.happened("stopped")
