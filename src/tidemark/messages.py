@@ -310,8 +310,13 @@ def string_array(texts: Sequence[str]) -> pa.StringArray:
         encoded = [text.encode() for text in texts]
         data = b"".join(encoded)
         np.cumsum(np.fromiter(map(len, encoded), np.int32, len(encoded)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+    return string_column(offsets, data)
+
+
+def string_column(offsets: npt.NDArray[np.int32], texts: bytes | npt.NDArray[np.uint8]) -> pa.StringArray:
+    """An Arrow column of n texts in UTF-8, one after the other, of which `offsets` (n + 1) tells where each begins."""
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(texts)]
+    return pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers)
 
 
 def _numpy(array: Any) -> npt.NDArray[Any]:

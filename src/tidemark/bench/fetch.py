@@ -17,7 +17,6 @@ import uvloop
 
 from tidemark.bench.target import ratios_to_wrk, target, wrk_per_second
 from tidemark.config import load
-from tidemark.poll.payload import Columns
 from tidemark.poll.pool import Pool
 from tidemark.process import GC_THRESHOLDS
 
@@ -74,12 +73,11 @@ async def _client(url: str, pipeline: int, seconds: float) -> dict[str, float]:
         nonlocal observations, shard
         while time.monotonic() < until:
             first_pk, shard = 1_000_000 + shard * SHARD_PKS, (shard + 1) % 1_000
-            columns = Columns(first_pk, SHARD_PKS)
-            round_ = pool.ask(first_pk, SHARD_PKS, range(SHARD_PKS))
-            await round_.done
-            refused.update(round_.refused)
-            columns.take(range(SHARD_PKS), round_.bodies, round_.times, refused)
-            batch = columns.batch("bench")
+            with pool.begin(first_pk, SHARD_PKS) as round_:
+                pool.ask(round_, range(SHARD_PKS))
+                await round_.done
+                refused.update(round_.refused())
+                batch = round_.batch("bench")
             batch.encode()
             observations += len(batch)
 

@@ -1,8 +1,7 @@
 """What did the API answer? HTTP/1.1 without I/O: feed bytes, take responses.
 
 The grammar is llhttp's (the parser of Node itself) through httptools; what stands here is the bounds
-and the refusals. Only the callbacks that are needed are defined: each header callback would cost as
-much as the rest of a response (measured: 0.9 us a response without, 1.9 us with).
+and the refusals. It reads what `exchange` does not find ordinary. Only the callbacks that are needed are defined.
 
 The API is not trusted. A connection that breaks one of the rules raises `ProtocolError` and is to be
 closed: nothing that it says afterwards can be matched to a request.
@@ -41,19 +40,12 @@ class ProtocolError(UpstreamError):
         self.responses = responses
 
 
-class RequestWriter:
-    """The bytes of the GET of one pk, for one API address."""
-
-    def __init__(self, api: str) -> None:
-        parts = urlsplit(api)
-        self._head = f"GET {parts.path}{INFLUENCERS}".encode("ascii")
-        self._tail = (
-            f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/json\r\nUser-Agent: tidemark\r\n\r\n"
-        ).encode("ascii")
-
-    def get(self, pk: int) -> bytes:
-        """One request, whole."""
-        return b"%b%d%b" % (self._head, pk, self._tail)
+def request_around_pk(api: str) -> tuple[bytes, bytes]:
+    """The GET of a pk at this API address: as far as the pk, and what follows it."""
+    parts = urlsplit(api)
+    before = f"GET {parts.path}{INFLUENCERS}"
+    after = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/json\r\nUser-Agent: tidemark\r\n\r\n"
+    return before.encode("ascii"), after.encode("ascii")
 
 
 class ResponseParser:
@@ -62,6 +54,8 @@ class ResponseParser:
     def __init__(self) -> None:
         self.closing = False
         """Whether nothing can follow the last response taken: the API said so, or broke a rule."""
+        self.between = True
+        """Whether the next byte begins a response."""
         self.pending_bytes = 0
         """Bytes fed since the last whole response, apart from those in the same piece as its end."""
         self._begun = b""
@@ -124,6 +118,10 @@ class ResponseParser:
         self.pending_bytes = 0
         return [(self._status(), self._body)]
 
+    def on_message_begin(self) -> None:
+        """Called by httptools at the beginning of a response."""
+        self.between = False
+
     def on_body(self, piece: bytes) -> None:
         """Called by httptools for each piece of a body."""
         self._body = body = self._body + piece if self._body else piece
@@ -135,6 +133,7 @@ class ResponseParser:
         status = self._status()
         body = self._body
         self._body = b""
+        self.between = True
         self.pending_bytes = 0  # what follows in the same piece is bounded by the size of a read
         if status < 200:
             return  # 100 Continue or 103 Early Hints: the answer itself is still to come

@@ -11,9 +11,12 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from tidemark import telemetry
@@ -22,8 +25,8 @@ from tidemark.errors import CallerError, LogError
 from tidemark.log import streams
 from tidemark.log.client import Consumer, Delivery, Log, connect
 from tidemark.messages import Batch, MessageError, Tick
+from tidemark.poll.exchange import compile_ahead
 from tidemark.poll.pacing import retry_delay
-from tidemark.poll.payload import Columns
 from tidemark.poll.pool import Pool
 from tidemark.process import spawn, wait
 
@@ -44,6 +47,8 @@ PUBLISH_PATIENCE_S: Final = 60.0
 STOP_PATIENCE_S: Final = 20.0
 """An orderly stop waits so long for the ticks in work; what is left over goes to another poller."""
 COMPLAIN_SECONDS: Final = 10.0
+COMPILED_ANEW_S: Final = 5.0
+"""Nothing is compiled in so short a time, only loaded."""
 
 logger = structlog.get_logger("tidemark.poll")
 
@@ -52,6 +57,10 @@ async def poll(settings: Settings, stop: asyncio.Event) -> None:
     """Take ticks and publish batches until `stop`; then finish those in work. Raises CallerError without an API."""
     if not settings.api:
         raise CallerError("which API? Name it with --api http://host:port")
+    began = time.monotonic()
+    await asyncio.to_thread(compile_ahead)
+    if time.monotonic() - began > COMPILED_ANEW_S:
+        logger.info("compiled, once", seconds=round(time.monotonic() - began))
     async with connect(settings, "poll") as log:
         pool = Pool(settings)
         try:
@@ -102,7 +111,7 @@ class _Poller:
                 await wait(stop, 0.1)
                 continue
             waiting_max = max(REQUESTS_WAITING_MIN, 2 * pool.allowed)
-            if len(self._work) < TICKS_IN_WORK_MAX and len(pool.queue) < waiting_max:
+            if len(self._work) < TICKS_IN_WORK_MAX and pool.waiting < waiting_max:
                 return True
             await asyncio.sleep(ROOM_LOOK_S)
         return False
@@ -139,22 +148,21 @@ class _Poller:
     async def _observe(self, tick: Tick) -> Batch:
         """Ask for each influencer of the tick, those that failed up to ATTEMPTS times."""
         size = tick.last_pk - tick.first_pk + 1
-        columns = Columns(tick.first_pk, size)
-        positions: list[int] = list(range(size))
+        positions: Sequence[int] | npt.NDArray[np.int64] = range(size)
         refused: Counter[str] = Counter()
-        for attempt in range(1, ATTEMPTS + 1):
-            round_ = self._pool.ask(tick.first_pk, size, positions)
-            await round_.done
-            refused += round_.refused
-            positions = columns.take(positions, round_.bodies, round_.times, refused)
-            positions = [position for position in positions if position not in round_.final]
-            if not positions or not self._pool.reachable.is_set():
-                break
-            if attempt < ATTEMPTS:
-                await asyncio.sleep(retry_delay(attempt, self._chance))
+        with self._pool.begin(tick.first_pk, size) as round_:
+            for attempt in range(1, ATTEMPTS + 1):
+                self._pool.ask(round_, positions)
+                await round_.done
+                refused += round_.refused()
+                positions = round_.wanting()
+                if not len(positions) or not self._pool.reachable.is_set():
+                    break
+                if attempt < ATTEMPTS:
+                    await asyncio.sleep(retry_delay(attempt, self._chance))
+            batch = round_.batch(tick.id)
         for reason, count in refused.items():
             telemetry.REFUSED.labels(reason).inc(count)
-        batch = columns.batch(tick.id)
         self._complain(refused, tick, size - len(batch))
         return batch
 

@@ -1,29 +1,45 @@
 """Which connection carries which request? The connections to the API addresses, and the queue before them.
 
-The hot path is `Connection.data_received`: it takes answers and sends the next requests on the same
-connection, without a task, a future or a timer for a request (figures: `tidemark bench fetch`).
-Deadlines, idle connections, limits and breakers are looked after by a sweep four times a second.
+What is ordinary goes its way in `exchange`, without a task, a future, a timer or an object for a request (figures:
+`tidemark bench fetch`). Here stands the rest: connections are opened and given up, answers that are not ordinary are
+read, and a sweep four times a second looks after deadlines, idle connections, limits and breakers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from time import monotonic, time
-from typing import Final, cast
+from typing import Final
 from urllib.parse import urlsplit
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from tidemark import telemetry
 from tidemark.breaker import Breaker
 from tidemark.config import Settings
-from tidemark.poll.http1 import OBSERVATION_MAX_BYTES, ProtocolError, RequestWriter, ResponseParser
+from tidemark.mockstagram import Answer, parse
+from tidemark.poll.exchange import exchange, send_next, send_on_idle
+from tidemark.poll.http1 import OBSERVATION_MAX_BYTES, ProtocolError, ResponseParser, request_around_pk
 from tidemark.poll.pacing import Allowance, InFlightLimit
+from tidemark.poll.rounds import OUTCOMES, Round, Rounds
+from tidemark.poll.tables import (
+    CLOSED,
+    OBSERVED,
+    ORDINARY,
+    READ_BYTES,
+    STUCK,
+    reported,
+    tables,
+    with_descriptor,
+)
 
 SWEEP_SECONDS: Final = 0.25
 IDLE_SECONDS: Final = 4.0
@@ -44,156 +60,112 @@ SAID: Final = {
 logger = structlog.get_logger("tidemark.poll")
 
 
-class Round:
-    """Some influencers of one tick, asked once each. `await round.done` until each has an answer or a failure."""
+class Connection:
+    """One connection, and the answers on it that are not ordinary."""
 
-    __slots__ = ("bodies", "done", "final", "first_pk", "refused", "remaining", "repeated", "times")
-
-    def __init__(self, first_pk: int, size: int, asked: int) -> None:
-        self.first_pk = first_pk
-        self.bodies: list[bytes | None] = [None] * size
-        """By position in the tick; None where there is no answer to be read."""
-        self.times: list[float] = [0.0] * size
-        """Unix seconds when the answer came."""
-        self.remaining = asked
-        self.refused: Counter[str] = Counter()
-        """How many failed, by reason."""
-        self.final: set[int] = set()
-        """Positions that need not be asked again: the API says there is no such influencer."""
-        self.repeated: set[int] = set()
-        """Positions sent again because the API had closed the idle connection they were first sent on."""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not asked:
-            self.finish()
-
-    def fail(self, position: int, reason: str) -> None:
-        """This one has no answer, and will have none in this round."""
-        self.refused[reason] += 1
-        self.remaining -= 1
-        if not self.remaining:
-            self.finish()
-
-    def finish(self) -> None:
-        """Each has its answer or failure."""
-        if not self.done.done():
-            self.done.set_result(None)
-
-
-class Connection(asyncio.Protocol):
-    """One connection: the requests sent on it, in order, and the parser of their answers."""
-
-    __slots__ = ("_transport", "address", "answered", "broken", "idled", "parser", "sent", "used_at", "write")
-
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, connected: socket.socket) -> None:
         self.address = address
-        self.parser = ResponseParser()
-        self.sent: deque[tuple[Round, int, float]] = deque()
-        """(round, position, monotonic seconds when sent) of the requests that wait for their answers."""
-        self.answered = 0
-        self.idled = False
-        """Whether it was ready before there was a request for it."""
-        self.used_at = 0.0
-        self.broken = ""
-        """Which rule the API broke behind the answers that were just taken."""
+        self.descriptor = connected.fileno()
+        self._socket = connected
+        self._parser = ResponseParser()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the event loop."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, not a subclass
-        self.write = self._transport.write
-        self.address.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the event loop: the hot path."""
+    def take(self, piece: bytes) -> None:
+        """Read what is not ordinary; nothing: the API sends no more."""
+        address, pool = self.address, self.address.pool
+        broken = ""
         try:
-            responses = self.parser.feed(data)
+            responses = self._parser.feed(piece)
         except ProtocolError as error:
-            self.broken = error.reason
-            responses = error.responses
+            broken, responses = error.reason, error.responses
             if not responses:
-                self.abandon(self.broken)
+                self.give_up(broken)
         if not responses:
             return
-        sent = self.sent
-        if len(responses) > len(sent):
-            self.abandon("framing")  # an answer that nobody asked for
+        known = pool.rounds.tables
+        connections = known.connections
+        descriptor = self.descriptor
+        if len(responses) > connections.sent[descriptor]:
+            self.give_up("framing")  # an answer that nobody asked for
             return
-        address = self.address
         now = monotonic()
-        observed_at = now + address.pool.wall_offset_s
         for status, body in responses:
-            round_, position, sent_at = sent.popleft()
-            address.waited_s += now - sent_at
-            if status == 200 and len(body) <= OBSERVATION_MAX_BYTES:
-                round_.bodies[position] = body
-                round_.times[position] = observed_at
-                round_.remaining -= 1
-                if not round_.remaining:
-                    round_.finish()
-            else:
-                address.refused(status)
-                if status == 404:
-                    round_.final.add(position)
-                round_.fail(position, f"status_{status // 100}xx" if status != 200 else "oversized")
-        count = len(responses)
-        self.answered += count
-        self.used_at = now
-        address.answered += count
-        if count == 1 and address.plain and not address.troubled:
-            # As fill does, for the case that is nearly every one: the next request takes the place of the last. Without
-            # this, 6% fewer requests a second (`tidemark bench fetch`, 25 runs of each in alternation).
-            queue = address.queue
-            if queue and not self.parser.closing and address.in_flight <= address.allowed:
-                round_, position = queue.popleft()
-                sent.append((round_, position, now))
-                self.write(address.get(round_.first_pk + position))
-                return
-        address.in_flight -= count
+            row, sent_at = pool.take_sent(descriptor)
+            address.account(now - sent_at)
+            outcome = self._read(row, status, body, now + pool.wall_offset_s)
+            pool.rounds.settle(row, outcome)
+        connections.answered[descriptor] += len(responses)
+        connections.used_at[descriptor] = now
         if address.troubled:
             address.recover(now)
-        if not self.parser.closing:
-            address.fill(self, now)
-        elif self.broken:
-            self.abandon(self.broken)
-        else:
-            self.close()
+        if self._parser.closing:
+            self.give_up(broken or "connection")
+            return
+        if self._parser.between:
+            connections.state[descriptor] = ORDINARY
+        send_next(known, descriptor, now)
 
-    def eof_received(self) -> None:
-        """Called by the event loop: the API sends no more. It closes the connection after this."""
-        self.data_received(b"")
+    def _read(self, row: int, status: int, body: bytes, observed_at: float) -> int:
+        """The outcome of an answer; an observation goes into the columns."""
+        if status != 200:
+            self.address.refused(status)
+            return OUTCOMES["status_404" if status == 404 else f"status_{status // 100}xx"]
+        if len(body) > OBSERVATION_MAX_BYTES:
+            return OUTCOMES["oversized"]
+        answers = self.address.pool.rounds.answers
+        answer = parse(body, int(answers.pk[row]))
+        if not isinstance(answer, Answer):
+            return OUTCOMES[answer]
+        username = np.frombuffer(answer.username.encode(), np.uint8)
+        answers.username[row, : len(username)] = username
+        answers.username_bytes[row] = len(username)
+        answers.follower_count[row] = answer.followerCount
+        answers.following_count[row] = answer.followingCount
+        answers.observed_at[row] = observed_at
+        return OBSERVED
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Called by the event loop: the API, or we, closed it."""
-        self._give_up("cut_off" if self.parser.pending_bytes else "connection")
+    def end(self) -> None:
+        """The API ended it: so does an answer without a length."""
+        self.take(b"")
+        self.give_up("cut_off" if self._parser.pending_bytes else "connection")
 
-    def abandon(self, reason: str) -> None:
-        """Close it because the API broke the rules or was too slow: the first request in flight is counted so."""
-        self._give_up(reason)
-        self._transport.abort()
+    def fail(self) -> None:
+        """Reading failed; or there was nothing to read."""
+        try:
+            piece = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        self.take(piece) if piece else self.end()
 
-    def close(self) -> None:
-        """Close it in good order; requests in flight are sent again elsewhere."""
-        self._give_up("connection")
-        self._transport.close()
-
-    def _give_up(self, reason: str) -> None:
-        address = self.address
-        sent, self.sent = self.sent, deque()
-        address.closed(self, len(sent))
-        failed = 0
-        for place, (round_, position, _) in enumerate(sent):
+    def give_up(self, reason: str) -> None:
+        """Close it, for a reason of `SAID`. Requests in flight are sent again elsewhere, or have failed."""
+        address, pool = self.address, self.address.pool
+        connections = pool.rounds.tables.connections
+        descriptor = self.descriptor
+        if not address.forget(self):
+            return
+        connections.state[descriptor] = CLOSED
+        self._socket.close()
+        served = connections.answered[descriptor] > 0 or connections.idled[descriptor]
+        sent = [pool.take_sent(descriptor)[0] for _ in range(connections.sent[descriptor])]
+        address.in_flight -= len(sent)
+        again, failed = [], 0
+        for place, row in enumerate(sent):
             # The first one may have been cut off; those pipelined behind it, and all on a connection that the
             # API closed while it was idle, are innocent: sent once more.
-            innocent = place > 0 or ((self.answered > 0 or self.idled) and reason == "connection")
-            if innocent and position not in round_.repeated:
-                round_.repeated.add(position)
-                address.pool.queue.appendleft((round_, position))
+            innocent = place > 0 or (served and reason == "connection")
+            if innocent and not pool.rounds.answers.repeated[row]:
+                again.append(row)
             else:
                 failed += 1
-                round_.fail(position, reason)
+                pool.rounds.settle(row, OUTCOMES[reason])
+        for row in again:
+            pool.rounds.repeat(row)
         if failed:
             address.failed(failed, SAID[reason])
         if sent:
-            address.pool.dispatch()
+            pool.dispatch()
 
 
 async def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
@@ -203,56 +175,78 @@ async def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
 class Address:
     """One API address: its connections, its limit, its breaker."""
 
-    def __init__(self, pool: Pool, api: str, settings: Settings) -> None:
+    def __init__(self, pool: Pool, place: int, api: str, settings: Settings) -> None:
         parts = urlsplit(api)
         self.pool = pool
         self.api = api
         self._host = parts.hostname or ""
         self._port = parts.port or 80
-        self.get = RequestWriter(api).get
+        self._place = place
+        """In the table of addresses."""
+        self._table = pool.rounds.tables.addresses
         self._pipeline = settings.pipeline
         self._deadline_s = settings.request_deadline
         self._limit = InFlightLimit(settings.max_in_flight)
         self._breaker = Breaker()
         self._connections: set[Connection] = set()
-        self._idle: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self.allowed = self._limit.value
-        """How many may be in flight now: the limit, or what the breaker allows."""
-        self.in_flight = 0
-        self.queue = pool.queue
-        self.plain = not settings.max_rps
-        """Whether there is no allowance to look after."""
         self.troubled = False
         """Whether there were failures since the last answer: then the breaker is told of the next one."""
         self.overloaded = False
-        """Whether the last piece of data held an answer with 5xx or 429."""
+        """Whether the last piece held an answer with 5xx or 429."""
         # Of the window since the last sweep:
-        self.answered = 0
-        self.waited_s = 0.0
-        """The sum of the seconds from request to answer."""
         self._refused = 0
         """Answers that say that the API cannot; they are among `answered` and among `_failed`."""
         self._failed = 0
-        self._short = False
-        """Whether a connection had room and found too few requests waiting, or no allowance for them."""
+
+    @property
+    def allowed(self) -> int:
+        """How many may be in flight now: the limit, or what the breaker allows."""
+        return int(self._table.allowed[self._place])
+
+    @allowed.setter
+    def allowed(self, count: int) -> None:
+        self._table.allowed[self._place] = count
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for their answers."""
+        return int(self._table.in_flight[self._place])
+
+    @in_flight.setter
+    def in_flight(self, count: int) -> None:
+        self._table.in_flight[self._place] = count
+
+    @property
+    def answered(self) -> int:
+        """How many were answered since the last sweep."""
+        return int(self._table.answered[self._place])
 
     # -- what the connections say ---------------------------------------------------------------
 
-    def opened(self, connection: Connection) -> None:
+    def _opened(self, connected: socket.socket) -> None:
         """A connection is ready."""
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         now = monotonic()
-        connection.used_at = now
+        connection = Connection(self, connected)
         self._connections.add(connection)
-        self.fill(connection, now)
+        self.pool.watch(connection, self._place, now)
+        send_next(self.pool.rounds.tables, connection.descriptor, now)
 
-    def closed(self, connection: Connection, in_flight: int) -> None:
-        """A connection is gone, with so many requests unanswered."""
-        self.in_flight -= in_flight
-        if connection in self._connections:
-            self._connections.discard(connection)
-            if connection in self._idle:
-                self._idle.remove(connection)
+    def forget(self, connection: Connection) -> bool:
+        """A connection is gone; returns whether it was there."""
+        if connection not in self._connections:
+            return False
+        self._connections.discard(connection)
+        self.pool.unwatch(connection)
+        return True
+
+    def account(self, waited_s: float) -> None:
+        """An answer came, after so long."""
+        self._table.answered[self._place] += 1
+        self._table.waited_s[self._place] += waited_s
+        self._table.in_flight[self._place] -= 1
 
     def refused(self, status: int) -> None:
         """An answer came that is none; 5xx and 429 say that the API cannot."""
@@ -283,52 +277,13 @@ class Address:
 
     # -- what goes out --------------------------------------------------------------------------
 
-    def fill(self, connection: Connection, now: float) -> None:
-        """Send as many requests on this connection as the pipeline, the limit and the allowance let."""
-        pool = self.pool
-        queue = pool.queue
-        sent = connection.sent
-        room = self._pipeline - len(sent)
-        free = self.allowed - self.in_flight
-        if free < room:
-            room = free
-        if pool.tokens < room:
-            room = int(pool.tokens)
-            self._short = True
-        if len(queue) < room:
-            room = len(queue)
-            self._short = True
-        if room <= 0:
-            if not sent:
-                connection.idled = True
-                self._idle.append(connection)
-            return
-        pool.tokens -= room
-        self.in_flight += room
-        get = self.get
-        if room == 1:
-            round_, position = queue.popleft()
-            sent.append((round_, position, now))
-            connection.write(get(round_.first_pk + position))
-            return
-        requests = []
-        for _ in range(room):
-            round_, position = queue.popleft()
-            sent.append((round_, position, now))
-            requests.append(get(round_.first_pk + position))
-        connection.write(b"".join(requests))
-
     def spread(self) -> None:
         """Put waiting requests on idle connections, and open those that are missing."""
-        now = monotonic()
-        queue = self.pool.queue
-        while queue and self._idle and self.in_flight < self.allowed and self.pool.tokens >= 1:
-            connection = self._idle.pop()
-            connection.used_at = now
-            self.fill(connection, now)
+        queue = self.pool.rounds.tables.queue
+        idle = send_on_idle(self.pool.rounds.tables, self._place, monotonic())
+        waiting = int(min(queue.place[1], queue.tokens[0]))
         free = self.allowed - self.in_flight
-        waiting = int(min(len(queue), self.pool.tokens))
-        missing = -(-min(free, waiting) // self._pipeline) - len(self._idle) - len(self._opening)
+        missing = -(-min(free, waiting) // self._pipeline) - idle - len(self._opening)
         missing = min(
             missing, -(-self.allowed // self._pipeline) - len(self._connections) - len(self._opening)
         )
@@ -344,23 +299,17 @@ class Address:
         self.pool.dispatch()
 
     async def _open(self) -> None:
-        connection = Connection(self)
         try:
             async with asyncio.timeout(self._deadline_s):
-                await self._connect(connection)
+                found = await _look_up(self._host, self._port)
+                connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
         except (
             Exception
         ) as error:  # as a name that no host can have, a ValueError: requests wait for a word of it
-            connection.connection_lost(None)  # the loop does not say so when the time was up as it opened
             # When no other connection is open either, the host is not there, and need not be tried often to know it.
             self.failed(1 if self._connections else self._breaker.failures_max, self._words(error))
-
-    async def _connect(self, connection: Connection) -> None:
-        # Not by create_connection alone: uvloop's leaves a lookup behind that outlasts the deadline, and complains of
-        # it later; and it never tries a host's second address while the first one is silent.
-        found = await _look_up(self._host, self._port)
-        connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
-        await asyncio.get_running_loop().create_connection(lambda: connection, sock=connected)
+        else:
+            self._opened(connected)
 
     def _words(self, error: Exception) -> str:
         """Why no connection could be opened."""
@@ -375,25 +324,29 @@ class Address:
 
     def sweep(self, now: float, seconds: float) -> None:
         """Deadlines, idle connections, the limit; `seconds` since the last sweep."""
+        connections = self.pool.rounds.tables.connections
         for connection in list(self._connections):
-            if connection.sent:
-                if now - connection.sent[0][2] > self._deadline_s:
-                    connection.abandon("timeout")
-            elif now - connection.used_at > IDLE_SECONDS:
-                connection.close()
+            descriptor = connection.descriptor
+            if connections.sent[descriptor]:
+                sent_at = connections.sent_at[descriptor, connections.oldest[descriptor]]
+                if now - sent_at > self._deadline_s:
+                    connection.give_up("timeout")
+            elif now - connections.used_at[descriptor] > IDLE_SECONDS:
+                connection.give_up("connection")
         # That it is full now, and was never short of work since the last sweep, shows that the limit held it back.
-        full = bool(self.pool.queue) and self.in_flight >= self.allowed and self._breaker.closed
-        good = self.answered - self._refused
-        self._limit.update(now, good, self._failed, seconds, saturated=full and not self._short)
+        full = self.pool.waiting > 0 and self.in_flight >= self.allowed and self._breaker.closed
+        short = bool(self._table.short[self._place])
+        answered = self.answered
+        self._limit.update(now, answered - self._refused, self._failed, seconds, saturated=full and not short)
         self._allow(now)
-        telemetry.ANSWERS.labels(self.api).inc(self.answered)
+        telemetry.ANSWERS.labels(self.api).inc(answered)
         telemetry.IN_FLIGHT_LIMIT.labels(self.api).set(self.allowed)
         telemetry.BREAKER_OPEN.labels(self.api).set(not self._breaker.closed)
-        if self.answered:
-            telemetry.LATENCY.labels(self.api).set(self.waited_s / self.answered)
-        self.answered = self._refused = self._failed = 0
-        self.waited_s = 0.0
-        self._short = False
+        if answered:
+            telemetry.LATENCY.labels(self.api).set(self._table.waited_s[self._place] / answered)
+        self._refused = self._failed = 0
+        for column in (self._table.answered, self._table.waited_s, self._table.short):
+            column[self._place] = 0
 
     def _allow(self, now: float) -> None:
         if self._breaker.closed:
@@ -406,27 +359,31 @@ class Address:
         for task in list(self._opening):
             task.cancel()
         for connection in list(self._connections):
-            connection.close()
+            connection.give_up("connection")
 
 
 class Pool:
     """All API addresses behind one queue: whichever has room takes the next request."""
 
     def __init__(self, settings: Settings) -> None:
-        self.queue: deque[tuple[Round, int]] = deque()
-        """(round, position) of the requests not sent yet; bounded by the ticks that the poller takes."""
         self._allowance = Allowance(settings.max_rps)
-        self.tokens = self._allowance.refill(monotonic(), 0.0)
-        """How many requests may go before the allowance is refilled."""
+        tokens = self._allowance.refill(monotonic(), 0.0)
+        requests = [request_around_pk(api) for api in settings.api]
+        self.rounds = Rounds(tables(requests, settings.pipeline, tokens))
+        """All that is under way; what waits is bounded by the ticks that the poller takes."""
         self.wall_offset_s = time() - monotonic()
         """Unix time minus the monotonic clock, renewed with each sweep."""
-        self.addresses = [Address(self, api, settings) for api in settings.api]
+        self.addresses = [Address(self, place, api, settings) for place, api in enumerate(settings.api)]
         self.reachable = asyncio.Event()
         """Set while at least one address may be asked."""
         self.reachable.set()
+        self._connections: dict[int, Connection] = {}
+        """By descriptor."""
         self._closed = False
         self._turn = 0
         self._swept_at = monotonic()
+        self._epoll = select.epoll()
+        asyncio.get_running_loop().add_reader(self._epoll, self._exchange)
         self._tasks = [asyncio.ensure_future(self._every(SWEEP_SECONDS, self._sweep))]
         if settings.max_rps:
             self._tasks.append(asyncio.ensure_future(self._every(REFILL_SECONDS, self._refill)))
@@ -436,12 +393,19 @@ class Pool:
         """How many requests may be in flight over all addresses."""
         return sum(address.allowed for address in self.addresses)
 
-    def ask(self, first_pk: int, size: int, positions: Sequence[int]) -> Round:
-        """Ask for the influencers `first_pk + position`; await `done` of what this returns."""
-        round_ = Round(first_pk, size, len(positions))
-        self.queue.extend([(round_, position) for position in positions])
+    @property
+    def waiting(self) -> int:
+        """How many requests are not sent yet."""
+        return int(self.rounds.tables.queue.place[1])
+
+    def begin(self, first_pk: int, size: int) -> AbstractContextManager[Round]:
+        """A round of the influencers from `first_pk` on, for the length of a block; see `ask`."""
+        return self.rounds.begin(first_pk, size)
+
+    def ask(self, round_: Round, positions: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        """Ask for the influencers `first_pk + position`, then await `done` of the round."""
+        self.rounds.ask(round_, positions)
         self.dispatch()
-        return round_
 
     def dispatch(self) -> None:
         """Send what may be sent; where no address may be asked, the waiting requests fail at once.
@@ -452,16 +416,73 @@ class Pool:
         addresses = self.addresses
         self._turn = (self._turn + 1) % len(addresses)
         for address in addresses[self._turn :] + addresses[: self._turn]:
-            if not self.queue or self._closed:
+            if not self.waiting or self._closed:
                 break
             address.spread()
         if any(address.allowed for address in addresses) and not self._closed:
             self.reachable.set()
         else:
             self.reachable.clear()
-            while self.queue:
-                round_, position = self.queue.popleft()
-                round_.fail(position, "unreachable")
+            self.rounds.drop(OUTCOMES["unreachable"])
+        self._give_up_stuck()
+
+    # -- what the connections say ---------------------------------------------------------------
+
+    def watch(self, connection: Connection, place: int, now: float) -> None:
+        """A connection is ready, to the address at this place."""
+        descriptor = connection.descriptor
+        self._connections[descriptor] = connection
+        self.rounds.tables = with_descriptor(self.rounds.tables, descriptor)
+        connections = self.rounds.tables.connections
+        connections.state[descriptor] = ORDINARY
+        connections.address[descriptor] = place
+        connections.used_at[descriptor] = now
+        for column in (connections.sent, connections.answered, connections.idled):
+            column[descriptor] = 0
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def unwatch(self, connection: Connection) -> None:
+        """A connection is about to be closed, which ends the watch by itself."""
+        del self._connections[connection.descriptor]
+
+    def take_sent(self, descriptor: int) -> tuple[int, float]:
+        """The oldest request without an answer on this connection, and when it was sent."""
+        connections = self.rounds.tables.connections
+        oldest = int(connections.oldest[descriptor])
+        connections.oldest[descriptor] = (oldest + 1) % connections.row.shape[1]
+        connections.sent[descriptor] -= 1
+        return int(connections.row[descriptor, oldest]), float(connections.sent_at[descriptor, oldest])
+
+    def _exchange(self) -> None:
+        """Something came: called by the event loop."""
+        answered = [address.answered for address in self.addresses]
+        exchange(self.rounds.tables, self._epoll.fileno(), self.wall_offset_s)
+        ended, pieces = reported(self.rounds.tables)
+        for address, before in zip(self.addresses, answered, strict=True):
+            if address.troubled and address.answered > before:
+                address.recover(monotonic())
+        for descriptor, piece in pieces:
+            connection = self._connections.get(descriptor)
+            if connection is None:
+                continue  # given up for what came before
+            if piece is None:
+                connection.fail()
+            elif piece:
+                connection.take(piece)
+            else:
+                connection.end()
+        for first in ended:
+            self.rounds.finish(first)
+        self._give_up_stuck()
+
+    def _give_up_stuck(self) -> None:
+        tables = self.rounds.tables
+        while tables.reports.stuck[0]:
+            tables.reports.stuck[0] = 0
+            for descriptor in np.flatnonzero(tables.connections.state == STUCK).tolist():
+                self._connections[descriptor].give_up("connection")
+
+    # -- what comes by itself -------------------------------------------------------------------
 
     async def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
@@ -480,8 +501,9 @@ class Pool:
         self.dispatch()
 
     def _refill(self) -> None:
-        self.tokens = self._allowance.refill(monotonic(), self.tokens)
-        if self.tokens >= 1 and self.queue:
+        tokens = self.rounds.tables.queue.tokens
+        tokens[0] = self._allowance.refill(monotonic(), float(tokens[0]))
+        if tokens[0] >= 1 and self.waiting:
             self.dispatch()
 
     async def close(self) -> None:
@@ -492,3 +514,5 @@ class Pool:
         for address in self.addresses:
             await address.close()
         self.dispatch()
+        asyncio.get_running_loop().remove_reader(self._epoll)
+        self._epoll.close()
