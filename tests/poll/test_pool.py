@@ -33,6 +33,7 @@ from tests.poll.scripted import (
     status,
 )
 from tidemark.config import load
+from tidemark.poll import pacing
 from tidemark.poll import pool as module
 from tidemark.poll.http1 import BODY_MAX_BYTES, OBSERVATION_MAX_BYTES
 from tidemark.poll.pool import Pool
@@ -44,8 +45,9 @@ PIPELINES = pytest.mark.parametrize("pipeline", [1, 8])
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the sweep looks after comes soon."""
+    """What the sweep looks after comes soon; the numbers below are of 64 in flight to begin with."""
     monkeypatch.setattr(module, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(pacing, "IN_FLIGHT_START", 64)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import uvloop
 
-from tidemark.bench.target import ratios_to_wrk, target, wrk_per_second
+from tidemark.bench.target import CONNECTIONS, ratios_to_wrk, target, wrk_per_second
 from tidemark.config import load
 from tidemark.poll.pool import Pool
 from tidemark.process import GC_THRESHOLDS
@@ -28,7 +28,7 @@ SHARDS_AT_ONCE: Final = 3
 def measure(seconds: float, rounds: int, kind: str) -> dict[str, Any]:
     """wrk and the client in alternation, medians over the rounds; the client also with 8 requests pipelined.
 
-    Both have 64 connections to the same server; wrk has one request in flight on each, and the ratios are
+    Both have 64 connections at most to the same server; wrk has one request in flight on each, and the ratios are
     against that. The client checks each answer, and makes and encodes batches: everything but publishing them.
     """
     wrk_rates: list[float] = []
@@ -64,7 +64,7 @@ def _client_process(url: str, pipeline: int, seconds: float) -> dict[str, float]
 async def _client(url: str, pipeline: int, seconds: float) -> dict[str, float]:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    pool = Pool(load(api=(url,), pipeline=pipeline))
+    pool = Pool(load(api=(url,), pipeline=pipeline, max_in_flight=CONNECTIONS * pipeline))
     refused: Counter[str] = Counter()
     observations = 0
     shard = 0

@@ -8,6 +8,7 @@ is handed to `pool.Connection` as it came.
 from __future__ import annotations
 
 import platform
+import select
 from typing import Any, Final
 
 import numpy as np
@@ -38,6 +39,9 @@ PATIENCE_MS: Final = 1
 more than most of them. What else the loop does waits meanwhile."""
 STAY_NS: Final = 1_000_000
 """How long the event loop is kept waiting at most while answers keep coming."""
+WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+"""What is registered for a connection. Edge-triggered: the kernel need not look at each again after it was read."""
+WHAT_ORDINARILY_COMES: Final = select.EPOLLIN
 NAP_READY_MAX: Final = 7
 """A nap is taken when so few connections had an answer, and so many more answers are due, as network cards do it:
 what comes meanwhile shares a wake-up, and pipelined answers a read (docs/adr/0015 has what that saves)."""
@@ -56,10 +60,12 @@ def _foreign(name: str, *arguments: Any) -> Any:
 _recv = _foreign("recv", _ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT)
 _send = _foreign("send", _ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT)
 _epoll_wait = _foreign("epoll_wait", _INT, _INT, _ADDRESS, _INT, _INT)
+_epoll_ctl = _foreign("epoll_ctl", _INT, _INT, _INT, _INT, _ADDRESS)
 _clock_gettime = _foreign("clock_gettime", _INT, _INT, _ADDRESS)
 _nanosleep = _foreign("nanosleep", _INT, _ADDRESS, _ADDRESS)
 
 _CLOCK_MONOTONIC: Final = 1
+_EPOLL_CTL_MOD: Final = 3
 _MSG_DONTWAIT: Final = 0x40
 _MSG_NOSIGNAL: Final = 0x4000
 # struct epoll_event is packed on x86-64 alone; Python's select.epoll puts the descriptor into its data.
@@ -229,8 +235,13 @@ def exchange(x: Tables, epoll: int, wall_offset_s: float) -> None:
         now_ns = _monotonic_ns(x)
         now = now_ns * 1e-9
         for event in range(ready):
-            descriptor = int(workspace.events[event * _EVENT_WORDS + _DESCRIPTOR_WORD])
+            word = event * _EVENT_WORDS
+            descriptor = int(workspace.events[word + _DESCRIPTOR_WORD])
             length = _recv(descriptor, workspace.incoming.ctypes.data, READ_BYTES, _MSG_DONTWAIT)
+            if length == READ_BYTES or (length > 0 and workspace.events[word] != WHAT_ORDINARILY_COMES):
+                # There may be more, or the end, of which an edge-triggered epoll has told already: let it tell again.
+                workspace.events[word] = WATCHED
+                _epoll_ctl(epoll, _EPOLL_CTL_MOD, descriptor, workspace.events[word:].ctypes.data)
             if length <= 0:
                 _hand_over(x, descriptor, 0, ENDED if length == 0 else FAILED)
                 continue

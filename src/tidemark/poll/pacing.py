@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-IN_FLIGHT_START: Final = 64
-"""Enough to keep a server on the same network busy: more brought nothing against nginx (docs/adr/0002)."""
+IN_FLIGHT_START: Final = 128
+"""Enough to keep a server on the same network busy, also while this process makes a batch; more brought nothing against
+nginx (docs/adr/0002)."""
 GROWTH: Final = 1.25
 BACKOFF: Final = 0.7
 """Multiplicative decrease when requests fail."""

@@ -26,7 +26,7 @@ from tidemark import telemetry
 from tidemark.breaker import Breaker
 from tidemark.config import Settings
 from tidemark.mockstagram import Answer, parse
-from tidemark.poll.exchange import exchange, send_next, send_on_idle
+from tidemark.poll.exchange import WATCHED, exchange, send_next, send_on_idle
 from tidemark.poll.http1 import OBSERVATION_MAX_BYTES, ProtocolError, ResponseParser, request_around_pk
 from tidemark.poll.pacing import Allowance, InFlightLimit
 from tidemark.poll.rounds import OUTCOMES, Round, Rounds
@@ -439,7 +439,7 @@ class Pool:
         connections.used_at[descriptor] = now
         for column in (connections.sent, connections.answered, connections.idled):
             column[descriptor] = 0
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(descriptor, WATCHED)
 
     def unwatch(self, connection: Connection) -> None:
         """A connection is about to be closed, which ends the watch by itself."""
