@@ -27,7 +27,7 @@ from tidemark.population import Population
 
 CONFIG_FILE: Final = "tidemark.toml"
 API_MAX_CHARACTERS: Final = 1_000
-"""It stands in each request twice."""
+"""It stands in each request."""
 
 
 def _listed(value: Any) -> Any:

@@ -248,6 +248,61 @@ async def test_a_fault_costs_one_influencer_and_one_connection(
         assert_good(await answered(pool, 20))
 
 
+async def test_many_failures_among_many_answers_are_no_reason_for_a_rest(api: ScriptedApi) -> None:
+    """Answers that come at once have an order all the same: what counts is failures in a row."""
+    api.script = lambda pk, time: status(503) if pk % 5 < 2 else good(pk)
+    async with pooling(api) as pool:
+        limit = Spy()
+        limit.value = 200
+        pool.addresses[0]._limit = limit  # type: ignore[assignment]
+        await asyncio.sleep(3 * module.SWEEP_SECONDS)
+        api.hold = asyncio.Event()
+        asking = asyncio.ensure_future(answered(pool, 400))
+        await until(lambda: api.asked.total() == 200, "the requests")
+        api.hold.set()
+        assert (await asking).refused == {"status_5xx": 160}
+
+
+@pytest.mark.parametrize("number", [600, 999])
+async def test_a_status_that_nobody_knows_costs_one_influencer(api: ScriptedApi, number: int) -> None:
+    api.script = acting({FIRST + 5: status(number)})
+    async with pooling(api) as pool:
+        round_ = await answered(pool, 40)
+        assert round_.refused == {"status_5xx": 1}
+        assert 5 not in round_.observed
+
+
+async def test_what_cannot_be_read_for_a_mistake_of_ours_costs_one_connection(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(self: module.Connection, piece: bytes) -> None:
+        raise RuntimeError("a mistake")
+
+    api.script = acting({FIRST + 5: status(500)})
+    monkeypatch.setattr(module.Connection, "take", mistaken)
+    async with pooling(api) as pool:
+        assert (await answered(pool, 40)).refused == {"framing": 1}
+
+
+async def test_empty_lines_behind_answers_are_passed_over(api: ScriptedApi) -> None:
+    api.script = lambda pk, time: Act(answer(observation(pk)) + b"\r\n")
+    async with pooling(api, max_in_flight=8) as pool:
+        assert_good(await answered(pool, 64))
+        assert len(api.peers) <= 8
+
+
+async def test_connections_that_take_no_request_are_replaced(api: ScriptedApi) -> None:
+    """As when the API has reset all of them, and the event loop was not told yet."""
+    async with pooling(api) as pool:
+        assert_good(await answered(pool, 40))
+        before = len(api.peers)
+        for connection in pool.addresses[0]._connections:
+            connection._socket.shutdown(socket.SHUT_WR)
+        assert_good(await answered(pool, 40, FIRST + 1_000))
+        assert len(api.peers) > before
+        assert api.asked.total() == 80
+
+
 async def test_an_answer_too_many_is_nobodys(api: ScriptedApi) -> None:
     """With more requests behind it, each would get the answer of the one before: told by the pk in it."""
     api.script = acting({FIRST + 5: Act(answer(b"one") + answer(b"and one more"))})
@@ -656,6 +711,20 @@ async def test_the_limit_is_what_holds_back_only_if_there_is_more_work(
         spy.told.clear()
         await until(lambda: len(spy.told) > 2, "more windows")
         assert not any(saturated for _, _, saturated in spy.told[1:])
+
+
+async def test_the_limit_holds_back_also_while_pipelines_are_not_filled_up(api: ScriptedApi) -> None:
+    """The first three of each eight are answered: a connection is filled up when four are."""
+    api.script = lambda pk, time: good(pk) if (pk - FIRST) % 8 < 3 else SILENCE
+    async with pooling(api, pipeline=8, max_in_flight=64, request_deadline=300) as pool:
+        spy = Spy()
+        pool.addresses[0]._limit = spy  # type: ignore[assignment]
+        asking = asyncio.ensure_future(answered(pool, 400))
+        await until(lambda: pool.addresses[0].in_flight == 40, "three answers on each connection")
+        await until(lambda: spy.told[-1][2], "a window in which the limit held back")
+        api.script = lambda pk, time: good(pk)
+        age(pool, 301)
+        assert set((await asking).refused) == {"timeout"}
 
 
 async def test_the_limit_grows_where_that_brings_more(api: ScriptedApi) -> None:

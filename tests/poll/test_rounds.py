@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -122,7 +124,6 @@ def test_rounds_never_share_rows_and_the_queue_keeps_its_order(
     sizes: list[tuple[int, bool]], sent: int
 ) -> None:
     """Rounds that begin and end in any order, while the table grows under those that wait."""
-    import asyncio
 
     async def scenario() -> None:
         rounds = no_rounds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,13 @@ _HERE: Final = Path(__file__).parent
 
 def _place() -> Path:
     """A folder of its own for each state of the sources: Numba itself looks at the file of a function only, not at
-    those of the functions and constants that it uses. Where this cannot be written, Numba takes the user's cache."""
+    those of what it uses. It is beside them or, where that cannot be written, in the user's cache."""
     sources = [*sorted(_HERE.glob("*.py")), Path(messages.__file__)]
     state = zlib.crc32(b"".join(source.read_bytes() for source in sources))
-    return _HERE / "__pycache__" / f"numba-{state:08x}"
+    beside = _HERE / "__pycache__"
+    if not os.access(beside if beside.exists() else _HERE, os.W_OK):
+        beside = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
+    return beside / f"numba-{state:08x}"
 
 
 numba.config.CACHE_DIR = str(_place())  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ PATIENCE_MS: Final = 1
 """How long the next answers are waited for here, when they are due at any moment: going back to the event loop costs
 more than most of them. What else the loop does waits meanwhile."""
 STAY_NS: Final = 1_000_000
-"""How long the event loop is kept waiting at most while answers keep coming."""
+"""When the event loop is to have its turn while answers keep coming: after what came at once then, and a nap."""
 WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 """What is registered for a connection. Edge-triggered: the kernel need not look at each again after it was read."""
 WHAT_ORDINARILY_COMES: Final = select.EPOLLIN
@@ -231,7 +231,6 @@ def exchange(x: Tables, epoll: int, wall_offset_s: float) -> None:
         ready = _epoll_wait(epoll, workspace.events.ctypes.data, EVENTS_MAX, patience_ms)
         if ready <= 0:
             return
-        patience_ms = PATIENCE_MS
         now_ns = _monotonic_ns(x)
         now = now_ns * 1e-9
         for event in range(ready):
@@ -243,6 +242,9 @@ def exchange(x: Tables, epoll: int, wall_offset_s: float) -> None:
                 workspace.events[word] = WATCHED
                 _epoll_ctl(epoll, _EPOLL_CTL_MOD, descriptor, workspace.events[word:].ctypes.data)
             if length <= 0:
+                connections.state[descriptor] = (
+                    UNUSUAL  # nothing is to be sent on it before that is looked at
+                )
                 _hand_over(x, descriptor, 0, ENDED if length == 0 else FAILED)
                 continue
             at = 0
@@ -256,7 +258,9 @@ def exchange(x: Tables, epoll: int, wall_offset_s: float) -> None:
             _hand_over(x, descriptor, at, length)
         if reports.counts[_ENDED] or reports.counts[_PIECES] or reports.stuck[0] or now_ns > stay_until:
             return
-        if ready <= NAP_READY_MAX and x.addresses.in_flight.sum() >= NAP_IN_FLIGHT_MIN:
+        in_flight = x.addresses.in_flight.sum()
+        patience_ms = PATIENCE_MS if in_flight else 0
+        if ready <= NAP_READY_MAX and in_flight >= NAP_IN_FLIGHT_MIN:
             _nanosleep(workspace.nap.ctypes.data, 0)
 
 

@@ -22,7 +22,7 @@ HEAD_MAX_BYTES: Final = 16_384
 BODY_MAX_BYTES: Final = 65_536
 """An HTML error page has a few thousand."""
 OBSERVATION_MAX_BYTES: Final = 4_096
-"""An observation has about 90 bytes. Bodies are kept until the rest of their round is there: 65 MB at most."""
+"""An observation has about 90 bytes."""
 
 Response = tuple[int, bytes]
 """Status and body."""

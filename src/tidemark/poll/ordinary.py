@@ -75,7 +75,7 @@ def _number(data: Bytes, begin: int, end: int) -> int:
         return -1
     number = 0
     for place in range(begin, end):
-        digit = data[place]
+        digit = int(data[place])  # of 8 bits where it is not compiled
         if digit < _ZERO or digit > _NINE:
             return -1
         number = number * 10 + (digit - _ZERO)
@@ -141,7 +141,7 @@ def _find_chunk(data: Bytes, at: int, end: int) -> tuple[int, int]:
     length = 0
     digits = 0
     while at < end and data[at] != _CR:
-        letter = data[at]
+        letter = int(data[at])
         if _ZERO <= letter <= _NINE:
             digit = letter - _ZERO
         elif 97 <= letter <= 102:

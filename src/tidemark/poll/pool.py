@@ -36,6 +36,7 @@ from tidemark.poll.tables import (
     ORDINARY,
     READ_BYTES,
     STUCK,
+    UNUSUAL,
     reported,
     tables,
     with_descriptor,
@@ -80,6 +81,8 @@ class Connection:
             if not responses:
                 self.give_up(broken)
         if not responses:
+            if self._parser.between and not self._parser.closing:  # an empty line, an interim response
+                self._go_on(monotonic())
             return
         known = pool.rounds.tables
         connections = known.connections
@@ -100,15 +103,22 @@ class Connection:
         if self._parser.closing:
             self.give_up(broken or "connection")
             return
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """Where an answer ended, the next may be ordinary; send what there is room for."""
+        known = self.address.pool.rounds.tables
+        if known.connections.state[self.descriptor] != UNUSUAL:
+            return  # given up meanwhile, or about to be
         if self._parser.between:
-            connections.state[descriptor] = ORDINARY
-        send_next(known, descriptor, now)
+            known.connections.state[self.descriptor] = ORDINARY
+        send_next(known, self.descriptor, now)
 
     def _read(self, row: int, status: int, body: bytes, observed_at: float) -> int:
         """The outcome of an answer; an observation goes into the columns."""
         if status != 200:
             self.address.refused(status)
-            return OUTCOMES["status_404" if status == 404 else f"status_{status // 100}xx"]
+            return OUTCOMES["status_404" if status == 404 else f"status_{min(status // 100, 5)}xx"]
         if len(body) > OBSERVATION_MAX_BYTES:
             return OUTCOMES["oversized"]
         answers = self.address.pool.rounds.answers
@@ -123,20 +133,30 @@ class Connection:
         answers.observed_at[row] = observed_at
         return OBSERVED
 
-    def end(self) -> None:
+    def heed(self, piece: bytes | None) -> None:
+        """What `exchange` reports of it: bytes, none where the API ended it, None where reading failed."""
+        if piece is None:
+            self._fail()
+        elif piece:
+            self.take(piece)
+        else:
+            self._end()
+
+    def _end(self) -> None:
         """The API ended it: so does an answer without a length."""
         self.take(b"")
         self.give_up("cut_off" if self._parser.pending_bytes else "connection")
 
-    def fail(self) -> None:
+    def _fail(self) -> None:
         """Reading failed; or there was nothing to read."""
         try:
             piece = self._socket.recv(READ_BYTES)
         except BlockingIOError:
+            self._go_on(monotonic())
             return
         except OSError:
             piece = b""
-        self.take(piece) if piece else self.end()
+        self.take(piece) if piece else self._end()
 
     def give_up(self, reason: str) -> None:
         """Close it, for a reason of `SAID`. Requests in flight are sent again elsewhere, or have failed."""
@@ -233,6 +253,7 @@ class Address:
         self._connections.add(connection)
         self.pool.watch(connection, self._place, now)
         send_next(self.pool.rounds.tables, connection.descriptor, now)
+        self.pool.give_up_stuck()
 
     def forget(self, connection: Connection) -> bool:
         """A connection is gone; returns whether it was there."""
@@ -334,7 +355,9 @@ class Address:
             elif now - connections.used_at[descriptor] > IDLE_SECONDS:
                 connection.give_up("connection")
         # That it is full now, and was never short of work since the last sweep, shows that the limit held it back.
-        full = self.pool.waiting > 0 and self.in_flight >= self.allowed and self._breaker.closed
+        # Pipelined, a connection is filled up when half of its places are free.
+        free = len(self._connections) * ((self._pipeline - 1) // 2)
+        full = self.pool.waiting > 0 and self.in_flight >= self.allowed - free and self._breaker.closed
         short = bool(self._table.short[self._place])
         answered = self.answered
         self._limit.update(now, answered - self._refused, self._failed, seconds, saturated=full and not short)
@@ -379,6 +402,7 @@ class Pool:
         self.reachable.set()
         self._connections: dict[int, Connection] = {}
         """By descriptor."""
+        self._giving_up = False
         self._closed = False
         self._turn = 0
         self._swept_at = monotonic()
@@ -424,7 +448,7 @@ class Pool:
         else:
             self.reachable.clear()
             self.rounds.drop(OUTCOMES["unreachable"])
-        self._give_up_stuck()
+        self.give_up_stuck()
 
     # -- what the connections say ---------------------------------------------------------------
 
@@ -458,29 +482,43 @@ class Pool:
         answered = [address.answered for address in self.addresses]
         exchange(self.rounds.tables, self._epoll.fileno(), self.wall_offset_s)
         ended, pieces = reported(self.rounds.tables)
-        for address, before in zip(self.addresses, answered, strict=True):
-            if address.troubled and address.answered > before:
-                address.recover(monotonic())
+        for first in ended:
+            self.rounds.finish(first)
+        # What was sound may have come before or behind each of the others: the breaker counts failures in a row.
+        sound = {
+            address
+            for address, before in zip(self.addresses, answered, strict=True)
+            if address.answered > before
+        }
+        self._recover(sound)
         for descriptor, piece in pieces:
             connection = self._connections.get(descriptor)
             if connection is None:
                 continue  # given up for what came before
-            if piece is None:
-                connection.fail()
-            elif piece:
-                connection.take(piece)
-            else:
-                connection.end()
-        for first in ended:
-            self.rounds.finish(first)
-        self._give_up_stuck()
+            try:
+                connection.heed(piece)
+            except Exception as error:  # the others' answers are not to be lost with it
+                logger.error("an answer could not be read", error=str(error), exc_info=error)
+                connection.give_up("framing")
+            self._recover(sound)
+        self.give_up_stuck()
 
-    def _give_up_stuck(self) -> None:
-        tables = self.rounds.tables
-        while tables.reports.stuck[0]:
-            tables.reports.stuck[0] = 0
-            for descriptor in np.flatnonzero(tables.connections.state == STUCK).tolist():
-                self._connections[descriptor].give_up("connection")
+    def _recover(self, sound: set[Address]) -> None:
+        for address in sound:
+            if address.troubled:
+                address.recover(monotonic())
+
+    def give_up_stuck(self) -> None:
+        """Give up the connections that took no whole request, one after the other: each may have others send."""
+        if self._giving_up:
+            return
+        self._giving_up = True
+        reports = self.rounds.tables.reports
+        while reports.stuck[0]:
+            reports.stuck[0] = 0
+            while len(stuck := np.flatnonzero(self.rounds.tables.connections.state == STUCK)):
+                self._connections[int(stuck[0])].give_up("connection")
+        self._giving_up = False
 
     # -- what comes by itself -------------------------------------------------------------------
 

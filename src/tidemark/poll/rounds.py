@@ -42,14 +42,14 @@ _FINAL: Final = OUTCOMES["status_404"]
 class Round:
     """The influencers of one tick; those asked for have an outcome each when `done` is. Made by `Rounds.begin`."""
 
-    def __init__(self, rounds: Rounds, first_pk: int, rows: slice) -> None:
+    def __init__(self, rounds: Rounds, rows: slice) -> None:
         self._rounds = rounds
-        self.first_pk = first_pk
         self.rows = rows
         """Where they stand in the table of answers."""
         self.asked: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         """Positions of those asked for last, from 0."""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None]
+        """Of the last `Rounds.ask`."""
 
     @property
     def _outcome(self) -> npt.NDArray[np.uint8]:
@@ -114,7 +114,7 @@ class Rounds:
         answers.pk[rows] = np.arange(first_pk, first_pk + size)
         answers.round[rows] = first
         answers.outcome[rows] = WAITING
-        self._begun[first] = round_ = Round(self, first_pk, rows)
+        self._begun[first] = round_ = Round(self, rows)
         try:
             yield round_
         finally:

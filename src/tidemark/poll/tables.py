@@ -13,16 +13,16 @@ import numpy.typing as npt
 
 from tidemark.messages import USERNAME_MAX_CHARACTERS
 
-READ_BYTES: Final = 16_384
-"""Read from a connection at once: a full pipeline of 64 answers."""
+READ_BYTES: Final = 32_768
+"""Read from a connection at once: a full pipeline of 64 answers of Express, each 340 bytes."""
 EVENTS_MAX: Final = 128
 """Connections looked after between two looks at the clock."""
 EVENT_WORDS_MAX: Final = 4
 """Of 32 bits, in what the kernel tells of one of them."""
-REQUEST_MAX_BYTES: Final = 4_096
-"""The longest request: the API's address is all that is not short in it."""
+REQUEST_PART_MAX_BYTES: Final = 2_048
+"""The longest request as far as the pk, or with it and behind it: the API's address is all that is long in it."""
 NAP_NS: Final = 50_000
-"""A rest of `exchange`, see there."""
+"""A rest of `exchange`, see there; the kernel adds its timer's slack, as much again."""
 USERNAME_MAX_BYTES: Final = 4 * USERNAME_MAX_CHARACTERS
 
 WAITING: Final = 0
@@ -42,7 +42,7 @@ STUCK: Final = 3
 ENDED: Final = 0
 """Length of a piece: the API ended the connection."""
 FAILED: Final = -1
-"""Length of a piece: reading failed; the socket tells how."""
+"""Length of a piece: nothing could be read."""
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
@@ -114,7 +114,7 @@ class Addresses(NamedTuple):
     short: npt.NDArray[np.bool_]
     """Since the last sweep: whether a connection had room and found too few requests, or no allowance for them."""
     before_pk: Bytes
-    """(addresses, REQUEST_MAX_BYTES): the request as far as the pk."""
+    """(addresses, REQUEST_PART_MAX_BYTES): the request as far as the pk."""
     before_pk_bytes: Ints
     after_pk: Bytes
     after_pk_bytes: Ints
@@ -161,7 +161,7 @@ class Tables(NamedTuple):
 def tables(requests: list[tuple[bytes, bytes]], pipeline: int, tokens: float) -> Tables:
     """Tables without rounds or connections, for one address for each request (as far as the pk, and behind it)."""
     addresses = len(requests)
-    before, after = (np.zeros((addresses, REQUEST_MAX_BYTES), np.uint8) for _ in range(2))
+    before, after = (np.zeros((addresses, REQUEST_PART_MAX_BYTES), np.uint8) for _ in range(2))
     for place, (head, tail) in enumerate(requests):
         before[place, : len(head)] = np.frombuffer(head, np.uint8)
         after[place, : len(tail)] = np.frombuffer(tail, np.uint8)
@@ -191,7 +191,7 @@ def tables(requests: list[tuple[bytes, bytes]], pipeline: int, tokens: float) ->
         Workspace(
             events=np.zeros(EVENTS_MAX * EVENT_WORDS_MAX, np.uint32),
             incoming=np.zeros(READ_BYTES, np.uint8),
-            outgoing=np.zeros(pipeline * 2 * REQUEST_MAX_BYTES, np.uint8),
+            outgoing=np.zeros(pipeline * 2 * REQUEST_PART_MAX_BYTES, np.uint8),
             time=np.zeros(2, np.int64),
             nap=np.array([0, NAP_NS], np.int64),
         ),
