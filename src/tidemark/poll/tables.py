@@ -21,8 +21,8 @@ EVENT_WORDS_MAX: Final = 4
 """Of 32 bits, in what the kernel tells of one of them."""
 REQUEST_PART_MAX_BYTES: Final = 2_048
 """The longest request as far as the pk, or with it and behind it: the API's address is all that is long in it."""
-NAP_NS: Final = 50_000
-"""A rest of `exchange`, see there; the kernel adds its timer's slack, as much again."""
+NAP_NS: Final = 100_000
+"""A rest of `exchange`, see there; the kernel adds its timer's slack of 50 us."""
 USERNAME_MAX_BYTES: Final = 4 * USERNAME_MAX_CHARACTERS
 
 WAITING: Final = 0
