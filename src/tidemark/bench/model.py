@@ -22,9 +22,9 @@ NATS_SERVERS: Final = 3
 class Coefficients:
     """As measured on the machine of the README."""
 
-    poll_cpu_us: float = 16.5
+    poll_cpu_us: float = 11.8
     """`tidemark bench steady`: cores of the poller by observations a second."""
-    serve_cpu_us: float = 7.4
+    serve_cpu_us: float = 6.9
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
     nats_cpu_us: float = 4.0
     """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
