@@ -8,7 +8,7 @@ from typing import Final
 
 IN_FLIGHT_START: Final = 128
 """Enough to keep a server on the same network busy, also while this process makes a batch: with 64 the whole pipeline
-stored 5% less, 256 brought no more (docs/adr/0015)."""
+stored perhaps 5% less, 256 brought no more (docs/adr/0015 has the intervals)."""
 GROWTH: Final = 1.25
 BACKOFF: Final = 0.7
 """Multiplicative decrease when requests fail."""
