@@ -107,7 +107,7 @@ def rows(series: Series) -> list[tuple[float, ...]]:
 def three_days(history: History) -> tuple[UInt32s, UInt32s, UInt32s, UInt32s]:
     """Two influencers over three days and a bit, with gaps, seconds in disorder, and the days' very edges."""
     at = MONDAY_S + history.random.choice(3 * DAY_S + 5_000, 1_500, replace=False)
-    at = at[(at // HOUR_S) % 5 != 2]
+    at = at[(at - MONDAY_S) // HOUR_S % 5 != 2]
     edges = MONDAY_S + np.array([0, DAY_S - 1, DAY_S, DAY_S + 1, 2 * DAY_S - 1, 3 * DAY_S])
     at = np.union1d(at, edges)
     history.random.shuffle(at)
