@@ -198,6 +198,7 @@ def assert_sound(read: Batch) -> None:
         ([(5, TIME_MAX_MS, 1, 1, "a")], "times"),
         ([(5, 1, 1, 1, "")], "usernames"),
         ([(5, 1, 1, 1, "x" * (USERNAME_MAX_CHARACTERS + 1))], "usernames"),
+        ([(5, 1, 1, 1, "数" * (USERNAME_MAX_CHARACTERS + 1)), (6, 1, 1, 1, "a")], "1 to 65"),
     ],
 )
 def test_a_batch_that_is_not_sound(rows: Sequence[Row], complaint: str) -> None:

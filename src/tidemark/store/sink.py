@@ -44,6 +44,10 @@ BLOCK_ROWS_MAX: Final = 400_000
 """A block that is full goes at once: 20 MB. While one is written, at most one more is filled."""
 FETCH_MESSAGES: Final = 256
 FETCH_WAIT_S: Final = 0.2
+GATHER_S: Final = 0.2
+"""How often the log is asked for batches, while fewer come than are asked for. Asking for each as it comes costs as
+much as taking it does (`tidemark bench e2e`: `serve` took 2.4 us of CPU an observation instead of 1.4, NATS 1.25
+instead of 1.05)."""
 SEEN_MAX: Final = 200_000
 """Ids of batches that are remembered, 25 MB: three hours of a million influencers by the minute."""
 FUTURE_MAX_S: Final = 3_600
@@ -170,12 +174,16 @@ class Sink:
         block = Block()
         consumer: Consumer | None = None
         give_up_at = float("inf")
+        gather_until = time.monotonic()
         while True:
             if stop.is_set():
                 give_up_at = min(give_up_at, time.monotonic() + STOP_PATIENCE_S)
             try:
                 consumer = consumer or await connect()
+                await wait(stop, gather_until - time.monotonic())
+                began = time.monotonic()
                 deliveries = await consumer.next(FETCH_MESSAGES, FETCH_WAIT_S)
+                gather_until = began + GATHER_S if len(deliveries) < FETCH_MESSAGES else began
                 self.log_away = False
                 await self._measure_lag(consumer)
             except LogError as error:
