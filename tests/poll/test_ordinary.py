@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.test_mockstagram import PK, bodies, body
+from tidemark.http1 import ProtocolError, ResponseParser
 from tidemark.mockstagram import Answer, parse
-from tidemark.poll.http1 import OBSERVATION_MAX_BYTES, ProtocolError, ResponseParser
-from tidemark.poll.ordinary import read_answer
+from tidemark.poll.ordinary import OBSERVATION_MAX_BYTES, read_answer
 from tidemark.poll.tables import Answers, tables, with_rows
 
 EXPRESS = (

@@ -33,9 +33,10 @@ from tests.poll.scripted import (
     status,
 )
 from tidemark.config import load
+from tidemark.http1 import BODY_MAX_BYTES
 from tidemark.poll import pacing
 from tidemark.poll import pool as module
-from tidemark.poll.http1 import BODY_MAX_BYTES, OBSERVATION_MAX_BYTES
+from tidemark.poll.ordinary import OBSERVATION_MAX_BYTES
 from tidemark.poll.pool import Pool
 from tidemark.poll.tables import CLOSED
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from tidemark.messages import COUNT_MAX, USERNAME_MAX_CHARACTERS
 from tidemark.poll.compiled import compiled, copy
-from tidemark.poll.http1 import OBSERVATION_MAX_BYTES
 from tidemark.poll.tables import Answers, Bytes
+
+OBSERVATION_MAX_BYTES: Final = 4_096
+"""An observation has about 90 bytes."""
 
 _STATUS: Final = np.frombuffer(b"HTTP/1.1 200 ", np.uint8)
 _CONTENT_LENGTH: Final = np.frombuffer(b"content-length", np.uint8)

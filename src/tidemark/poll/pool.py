@@ -25,9 +25,10 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from tidemark import telemetry
 from tidemark.breaker import Breaker
 from tidemark.config import Settings
+from tidemark.http1 import ProtocolError, ResponseParser, request_around_pk
 from tidemark.mockstagram import Answer, parse
 from tidemark.poll.exchange import WATCHED, exchange, send_next, send_on_idle
-from tidemark.poll.http1 import OBSERVATION_MAX_BYTES, ProtocolError, ResponseParser, request_around_pk
+from tidemark.poll.ordinary import OBSERVATION_MAX_BYTES
 from tidemark.poll.pacing import Allowance, InFlightLimit
 from tidemark.poll.rounds import OUTCOMES, Round, Rounds
 from tidemark.poll.tables import (

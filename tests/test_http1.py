@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemark.poll.http1 import (
+from tidemark.http1 import (
     BODY_MAX_BYTES,
     HEAD_MAX_BYTES,
     ProtocolError,

@@ -1,7 +1,8 @@
 """What did the API answer? HTTP/1.1 without I/O: feed bytes, take responses.
 
 The grammar is llhttp's (the parser of Node itself) through httptools; what stands here is the bounds
-and the refusals. It reads what `exchange` does not find ordinary. Only the callbacks that are needed are defined.
+and the refusals. It reads what the poller's `exchange` does not find ordinary, and every answer to the classifier.
+Only the callbacks that are needed are defined.
 
 The API is not trusted. A connection that breaks one of the rules raises `ProtocolError` and is to be
 closed: nothing that it says afterwards can be matched to a request.
@@ -21,8 +22,6 @@ HEAD_MAX_BYTES: Final = 16_384
 """An Express app sends about 250; Node itself refuses more than 16 kB."""
 BODY_MAX_BYTES: Final = 65_536
 """An HTML error page has a few thousand."""
-OBSERVATION_MAX_BYTES: Final = 4_096
-"""An observation has about 90 bytes."""
 
 Response = tuple[int, bytes]
 """Status and body."""
