@@ -32,6 +32,7 @@ from tests.poll.scripted import (
     observation,
     status,
 )
+from tidemark import dial
 from tidemark.config import load
 from tidemark.http1 import BODY_MAX_BYTES
 from tidemark.poll import pacing
@@ -503,14 +504,14 @@ async def test_a_host_that_refuses_is_tried_once_before_its_rest(
 ) -> None:
     await api.stop()
     tried = 0
-    look_up = module._look_up
+    look_up = dial._look_up
 
     async def counted(host: str, port: int) -> Sequence[AddrInfoType]:
         nonlocal tried
         tried += 1
         return await look_up(host, port)
 
-    monkeypatch.setattr(module, "_look_up", counted)
+    monkeypatch.setattr(dial, "_look_up", counted)
     monkeypatch.setattr(module, "SWEEP_SECONDS", PATIENCE_S)  # the sweep ends rests
     with capture_logs() as said:
         async with pooling(api) as pool:
@@ -533,7 +534,7 @@ async def test_a_lookup_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(*_: object, **__: object) -> None:
         await asyncio.sleep(PATIENCE_S)
 
-    monkeypatch.setattr(module, "_look_up", slow)
+    monkeypatch.setattr(dial, "_look_up", slow)
     with capture_logs() as said:
         async with pooling("http://slow.invalid:80", request_deadline=0.1) as pool:
             assert (await answered(pool, 40)).refused == {"unreachable": 40}
@@ -567,7 +568,7 @@ async def test_a_host_is_reached_by_its_second_address(
             second = ("127.0.0.1", int(api.url.rpartition(":")[2]))
             return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", place) for place in (first, second)]
 
-        monkeypatch.setattr(module, "_look_up", two)
+        monkeypatch.setattr(dial, "_look_up", two)
         async with pooling(api) as pool:
             assert_good(await answered(pool, 40))
 

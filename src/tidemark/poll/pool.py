@@ -8,7 +8,6 @@ read, and a sweep four times a second looks after deadlines, idle connections, l
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -20,11 +19,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 import structlog
-from aiohappyeyeballs import AddrInfoType, start_connection
 
 from tidemark import telemetry
 from tidemark.breaker import Breaker
 from tidemark.config import Settings
+from tidemark.dial import Unreachable, dial
 from tidemark.http1 import ProtocolError, ResponseParser, request_around_pk
 from tidemark.mockstagram import Answer, parse
 from tidemark.poll.exchange import WATCHED, exchange, send_next, send_on_idle
@@ -48,8 +47,6 @@ IDLE_SECONDS: Final = 4.0
 """Node closes a connection that was idle for 5 s; we close it first, so that no request meets that."""
 REFILL_SECONDS: Final = 0.005
 """With `--max-rps`: how often requests that had to wait are let go."""
-NEXT_ADDRESS_S: Final = 0.25
-"""Of a host with several IP addresses the next is tried after so long, beside the silent one (RFC 8305)."""
 SAID: Final = {
     "connection": "it closed the connection",
     "cut_off": "it closed the connection within an answer",
@@ -189,10 +186,6 @@ class Connection:
             pool.dispatch()
 
 
-async def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
-    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-
-
 class Address:
     """One API address: its connections, its limit, its breaker."""
 
@@ -248,7 +241,6 @@ class Address:
 
     def _opened(self, connected: socket.socket) -> None:
         """A connection is ready."""
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         now = monotonic()
         connection = Connection(self, connected)
         self._connections.add(connection)
@@ -323,24 +315,17 @@ class Address:
     async def _open(self) -> None:
         try:
             async with asyncio.timeout(self._deadline_s):
-                found = await _look_up(self._host, self._port)
-                connected = await start_connection(found, happy_eyeballs_delay=NEXT_ADDRESS_S)
-        except (
-            Exception
-        ) as error:  # as a name that no host can have, a ValueError: requests wait for a word of it
-            # When no other connection is open either, the host is not there, and need not be tried often to know it.
-            self.failed(1 if self._connections else self._breaker.failures_max, self._words(error))
+                connected = await dial(self._host, self._port)
+        except TimeoutError:
+            self._failed_to_open(f"cannot connect to {self._host}:{self._port} within {self._deadline_s:g} s")
+        except Unreachable as error:
+            self._failed_to_open(str(error))
         else:
             self._opened(connected)
 
-    def _words(self, error: Exception) -> str:
-        """Why no connection could be opened."""
-        if isinstance(error, TimeoutError):
-            return f"cannot connect to {self._host}:{self._port} within {self._deadline_s:g} s"
-        if isinstance(error, (socket.gaierror, ValueError)):
-            return f"cannot look up {self._host}: {getattr(error, 'strerror', None) or error}"
-        told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        return f"cannot connect to {self._host}:{self._port}: {told}"
+    def _failed_to_open(self, why: str) -> None:
+        # When no other connection is open either, the host is not there, and need not be tried often to know it.
+        self.failed(1 if self._connections else self._breaker.failures_max, why)
 
     # -- what the sweep does --------------------------------------------------------------------
 
