@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from tidemark.errors import UpstreamError
-from tidemark.mockstagram import INFLUENCERS
+from tidemark.mockstagram import INFLUENCERS, IS_SUSPICIOUS
 
 HEAD_MAX_BYTES: Final = 16_384
 """An Express app sends about 250; Node itself refuses more than 16 kB."""
@@ -43,8 +43,19 @@ def request_around_pk(api: str) -> tuple[bytes, bytes]:
     """The GET of a pk at this API address: as far as the pk, and what follows it."""
     parts = urlsplit(api)
     before = f"GET {parts.path}{INFLUENCERS}"
-    after = f" HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/json\r\nUser-Agent: tidemark\r\n\r\n"
+    after = f"{_headers(parts.netloc)}\r\n"
     return before.encode("ascii"), after.encode("ascii")
+
+
+def request_before_length(api: str) -> bytes:
+    """The POST of an influencer's details at this API address: as far as the length of the body."""
+    parts = urlsplit(api)
+    before = f"POST {parts.path}{IS_SUSPICIOUS}{_headers(parts.netloc)}"
+    return f"{before}Content-Type: application/json\r\nContent-Length: ".encode("ascii")
+
+
+def _headers(host: str) -> str:
+    return f" HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nUser-Agent: tidemark\r\n"
 
 
 class ResponseParser:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.log.server import nats_running
 from tidemark.classify.classifier import classify
@@ -23,6 +24,11 @@ from tidemark.simulate import Mockstagram, SimulateOptions
 
 FIRST = 1_000_000
 PATIENCE_S = 60
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What the roles run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -1,31 +1,26 @@
 """How is one API address asked about an influencer?
 
-First for the details, so that they are current, then for the verdict on them. Through a general client (aiohttp;
-docs/adr has the figures), on connections of its own, one request at a time on each. Foreign exceptions become
-`Refused` here and nowhere else.
+First for the details, so that they are current, then for the verdict on them. What goes wrong below becomes `Refused`
+here and nowhere else.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
-
-import aiohttp
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from tidemark.breaker import Breaker
+from tidemark.classify.connection import Connections
 from tidemark.errors import UpstreamError
-from tidemark.mockstagram import INFLUENCERS, IS_SUSPICIOUS, Answer, parse, parse_verdict, question
+from tidemark.http1 import ProtocolError, Response, request_around_pk, request_before_length
+from tidemark.mockstagram import Answer, parse, parse_verdict, question
 
-IDLE_S: Final = 4.0
-"""Node closes a connection that was idle for 5 s; we close it first."""
-BODY_MAX_BYTES: Final = 65_536
-HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tidemark"}
 UNKNOWN: Final = "unknown"
 """The reason when the details are not found: there is no such influencer."""
 NOT_FOUND: Final = 404
 OK: Final = 200
+SAID: Final = {"framing": "it does not speak HTTP/1.1", "oversized": "its answer is too large"}
+"""What the log says of an answer that breaks HTTP/1.1 or our bounds, by the reason."""
 
 
 class Refused(UpstreamError):
@@ -45,83 +40,60 @@ class Api:
     """One API address: its connections and its breaker."""
 
     def __init__(self, url: str, details_deadline_s: float, verdict_deadline_s: float) -> None:
+        parts = urlsplit(url)
         self.url = url
         self.breaker = Breaker()
         self.probing = False
         """Whether the one call is under way that shows if a rest was long enough."""
-        self._details_deadline = aiohttp.ClientTimeout(total=details_deadline_s)
-        self._verdict_deadline = aiohttp.ClientTimeout(total=verdict_deadline_s)
-        self._session = aiohttp.ClientSession(
-            # How many are in flight, the classifier decides.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=HEADERS,
-            auto_decompress=False,
-        )
+        self._details_deadline_s = details_deadline_s
+        self._verdict_deadline_s = verdict_deadline_s
+        self._before_pk, self._after_pk = request_around_pk(url)
+        self._before_length = request_before_length(url)
+        self._connections = Connections(parts.hostname or "", parts.port or 80)
 
     async def details(self, pk: int) -> Answer:
         """The influencer as it is now. Raises Refused."""
-        body = await self._ask("GET", f"{self.url}{INFLUENCERS}{pk}", self._details_deadline)
-        answer = parse(body, pk)
-        if isinstance(answer, str):
-            raise Refused(answer)
-        return answer
+        request = b"%b%d%b" % (self._before_pk, pk, self._after_pk)
+        status, body = await self._call(request, self._details_deadline_s, again=True)
+        if status == NOT_FOUND:
+            raise Refused(UNKNOWN)
+        return _sound(parse(_content(status, body), pk))
 
     async def verdict(self, details: Answer) -> bool:
         """Whether the influencer is suspicious; takes up to ten seconds. Raises Refused."""
-        url = self.url + IS_SUSPICIOUS
-        suspicious = parse_verdict(
-            await self._ask("POST", url, self._verdict_deadline, question(details)), details.pk
-        )
-        if isinstance(suspicious, str):
-            raise Refused(suspicious)
-        return suspicious
+        asked = question(details)
+        request = b"%b%d\r\n\r\n%b" % (self._before_length, len(asked), asked)
+        # Not again: a POST that met a closed connection may have been read all the same (RFC 9110, 9.2.2).
+        status, body = await self._call(request, self._verdict_deadline_s, again=False)
+        return _sound(parse_verdict(_content(status, body), details.pk))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        await self._connections.close()
 
-    async def _ask(
-        self, method: str, url: str, deadline: aiohttp.ClientTimeout, body: bytes | None = None
-    ) -> bytes:
-        headers = {"Content-Type": "application/json"} if body is not None else None
-        with _translated():
-            async with self._session.request(
-                method, url, data=body, headers=headers, timeout=deadline, allow_redirects=False
-            ) as response:
-                if response.status == NOT_FOUND and method == "GET":
-                    raise Refused(UNKNOWN)
-                if response.status != OK:
-                    raise Refused(f"status_{response.status // 100}xx", f"status {response.status}")
-                return await _body(response)
+    async def _call(self, request: bytes, deadline_s: float, *, again: bool) -> Response:
+        try:
+            return await self._connections.call(request, deadline_s, again=again)
+        except TimeoutError as error:
+            raise Refused("timeout", "no answer within the deadline") from error
+        except ProtocolError as error:
+            raise Refused(error.reason, SAID[error.reason]) from error
+        except (UpstreamError, OSError) as error:
+            raise Refused("connection", str(error)) from error
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
-    body = b""
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > BODY_MAX_BYTES:
-            response.close()
-            raise Refused("oversized")
+def _content(status: int, body: bytes) -> bytes:
+    """The body of an answer that is one."""
+    if status != OK:
+        raise Refused(f"status_{status // 100}xx", f"status {status}")
     return body
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise Refused("timeout", "no answer within the deadline") from error
-    except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
-        raise Refused("framing", "it does not speak HTTP/1.1") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise Refused("connection", _words(error)) from error
+Told = TypeVar("Told", Answer, bool)
 
 
-def _words(error: aiohttp.ClientError | OSError) -> str:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return f"cannot look up {error.host}: {error.strerror}"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        told = os.strerror(error.errno) if error.errno else str(error.os_error)
-        return f"cannot connect to {error.host}:{error.port}: {told}"
-    return "it closed the connection"
+def _sound(told: Told | str) -> Told:
+    """What a body says, unless that is only the reason for refusing it."""
+    if isinstance(told, str):
+        raise Refused(told)
+    return told
