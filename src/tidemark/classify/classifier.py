@@ -18,6 +18,7 @@ import socket
 import time
 from collections import Counter
 from contextlib import suppress
+from math import inf
 from typing import Final
 
 import structlog
@@ -93,6 +94,9 @@ class _Classifier:
         """Turns of which the record is still being read."""
         self._wake = asyncio.Event()
         """There may be something to ask now."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Wakes by itself, at `_wakes_at` (monotonic)."""
+        self._wakes_at = inf
         self._stopping = asyncio.Event()
         self._refused: Counter[str] = Counter()
         self._complained_at = 0.0
@@ -102,6 +106,8 @@ class _Classifier:
 
     async def run(self, stop: asyncio.Event) -> None:
         logger.info("classifying", api=[api.url for api in self._apis], concurrency=self._concurrency)
+        for api in self._apis:
+            self._show_breaker(api)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_turns(stop))
@@ -248,15 +254,26 @@ class _Classifier:
         return None
 
     async def _until_next(self, now: float) -> None:
-        """Wait to be woken, for the next who is to be asked again, or for the end of a rest."""
+        """Wait to be woken, for the next who is to be asked again, or for the end of a rest.
+
+        A timer that is set for an earlier moment stays: to wake in vain once a second is cheaper than a timer a call.
+        """
         moments = [
             self._agenda.next_at(),
             *(api.breaker.retry_at for api in self._apis if not api.breaker.closed),
         ]
-        pause_s = min((at - now for at in moments if at > now), default=IDLE_LOOK_S)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(pause_s, IDLE_LOOK_S)):
-                await self._wake.wait()
+        at = min((at for at in moments if at > now), default=inf)
+        at = min(at, now + IDLE_LOOK_S)
+        if at < self._wakes_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(at - now, self._time_came)
+            self._wakes_at = at
+        await self._wake.wait()
+
+    def _time_came(self) -> None:
+        self._wakes_at = inf
+        self._wake.set()
 
     async def _ask(self, api: Api, pk: int, work: TurnInWork, stop: asyncio.Event, probe: bool) -> None:
         """One influencer: the details, a call, and what comes of it."""
@@ -265,11 +282,12 @@ class _Classifier:
             details = await api.details(pk)
             async with self._calls:
                 if stop.is_set():
+                    self._wake.set()
                     return
                 work.give(await self._call(api, details))
             if api.breaker.succeeded():
                 logger.info("the API gives verdicts again", api=api.url)
-            self._show_breaker(api)
+                self._show_breaker(api)
         except Refused as refused:
             self._fail(api, pk, work, refused.reason, refused.why)
         except Exception as error:  # a turn would wait for ever for somebody who is forgotten
@@ -278,8 +296,10 @@ class _Classifier:
         finally:
             if probe:
                 api.probing = False
-            self._wake.set()
-        await asyncio.sleep(ASK_MIN_S - (time.monotonic() - began))
+        rest_s = ASK_MIN_S - (time.monotonic() - began)
+        if rest_s > 0:
+            self._wake.set()  # what came of it may let others be asked
+            await asyncio.sleep(rest_s)
         # This task is among those asking until it has returned.
         asyncio.get_running_loop().call_soon(self._wake.set)
 
