@@ -169,7 +169,7 @@ async def test_a_killed_classifier_loses_no_turn_and_asks_nobody_twice(bench: Be
 
     api.answering = lambda pk, times: slow(pk) if pk >= FIRST + 12 else None
     await bench.order(FIRST, LAST)
-    bench.start()
+    bench.start(classify_concurrency=len(ALL))  # whoever is asked first, nobody waits for the slow ones
 
     async def twelve_on_the_log() -> bool:
         return len(await bench.verdicts()) == 12
@@ -195,8 +195,8 @@ async def test_an_orderly_stop_tells_what_it_knows_and_hands_the_rest_back(
     monkeypatch.setattr(classifier, "TELL_SECONDS", 3_600.0)
     api.answering = lambda pk, times: never(pk) if pk >= FIRST + 12 else None
     await bench.order(FIRST, LAST)
-    bench.start()
-    await until(lambda: api.in_flight == 8, "those who get no answer")
+    bench.start(classify_concurrency=len(ALL))  # whoever is asked first, nobody waits for the silent ones
+    await until(lambda: len(api.times) == len(ALL) and api.in_flight == 8, "those who get no answer")
     await bench.stop()
     assert sorted(await bench.verdicts()) == ALL[:12]
     monkeypatch.setattr(classifier, "TELL_SECONDS", 0.05)

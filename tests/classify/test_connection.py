@@ -391,24 +391,23 @@ async def test_what_nobody_asked_for_ends_the_connection(api: Api, listener: Lis
 
 
 async def test_a_deadline_ends_the_connection(listener: Listener) -> None:
-    async with asking(listener.url, details_s=0.05) as api:
-        call, peer = await begun(api, listener)
-        peer.say(answer(OBSERVATION)[:-1])
-        assert await refusal(call) == TIMEOUT
+    async with asking(listener.url, verdict_s=0.05) as api:
+        peer = await used(api, listener)
+        assert await refusal(post(api)) == TIMEOUT
+        await peer.request()
         assert await peer.ended()
 
 
 async def test_each_call_has_its_own_deadline(listener: Listener) -> None:
-    async with asking(listener.url, details_s=0.05) as api:
-        verdict = post(api)
-        long = await listener.arrival()
-        await long.request()
+    async with asking(listener.url, verdict_s=0.05) as api:
+        call, long = await begun(api, listener)
         for _ in range(2):
-            call, peer = await begun(api, listener)
-            assert await refusal(call) == TIMEOUT
+            peer = await used(api, listener)
+            assert await refusal(post(api)) == TIMEOUT
+            await peer.request()
             assert await peer.ended()
-        long.say(answer(VERDICT))
-        assert await verdict is True
+        long.say(answer(OBSERVATION))
+        assert await call == DETAILS
 
 
 async def test_opening_a_connection_is_within_the_deadline(

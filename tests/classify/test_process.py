@@ -24,7 +24,16 @@ def start(nats_url: str, api: Api, tmp_path: Path) -> Iterator[Start]:
     said = (tmp_path / "said").open("ab")
 
     def start_one() -> subprocess.Popen[bytes]:
-        flags = ["--api", api.url, "--nats", nats_url, "--data", str(tmp_path), "--classify-concurrency", "8"]
+        flags = [
+            "--api",
+            api.url,
+            "--nats",
+            nats_url,
+            "--data",
+            str(tmp_path),
+            "--classify-concurrency",
+            "40",
+        ]
         command = [sys.executable, "-m", "tidemark", "classify", *flags]
         processes.append(subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"HOME": "/"}))
         return processes[-1]
