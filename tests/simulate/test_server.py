@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import uvloop
 
 from tidemark.errors import CallerError, TidemarkError
 from tidemark.simulate import Faults, Mockstagram, SimulateOptions, Walk, is_suspicious, serve
+from tidemark.simulate.answers import KEEP_ALIVE_S
 from tidemark.simulate.requests import BODY_MAX_BYTES
 
 from .conftest import Recorder, Start, get, post, starting
@@ -43,6 +46,26 @@ async def test_a_get(start: Start) -> None:
         "Connection": "keep-alive",
         "Keep-Alive": "timeout=5",
     }
+
+
+async def test_a_timer_that_fires_before_its_time_ages_no_connection(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, many = itertools.count(), asyncio.Event()
+
+    def just_before_the_full_second() -> float:
+        if next(looks) == 3 * KEEP_ALIVE_S:
+            many.set()
+        return 1_700_000_000.9999
+
+    monkeypatch.setattr("tidemark.simulate.server.time", SimpleNamespace(time=just_before_the_full_second))
+    running = await start(seed=4)
+    client = await running.client()
+    assert (await client.ask(get(PK))).status == 200
+    looks = itertools.count()
+    many.clear()
+    await many.wait()
+    assert (await client.ask(get(PK))).status == 200
 
 
 @pytest.mark.parametrize(

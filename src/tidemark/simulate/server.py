@@ -29,6 +29,8 @@ class Mockstagram:
         self._server: asyncio.Server | None = None
         self._clients: Clients | None = None
         self._ticking: asyncio.TimerHandle | None = None
+        self._ticked_s = 0
+        """The second that began at the last tick."""
 
     @property
     def service(self) -> Service:
@@ -63,6 +65,7 @@ class Mockstagram:
                 " stop what uses it, or give another host or port (0 picks a free port)"
             ) from error
         self._clients = clients
+        self._ticked_s = 0
         self._tick(clients)
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -81,9 +84,11 @@ class Mockstagram:
     def _tick(self, clients: Clients) -> None:
         """Once a second: the Date of the answers, and the connections that nobody uses."""
         now_s = time.time()
-        clients.service.answers.tick(now_s)
-        for connection in list(clients.connections):
-            connection.tick()
+        if int(now_s) != self._ticked_s:  # a timer may fire a little before its time
+            self._ticked_s = int(now_s)
+            clients.service.answers.tick(now_s)
+            for connection in list(clients.connections):
+                connection.tick()
         self._ticking = asyncio.get_running_loop().call_later(1.0 - now_s % 1.0, self._tick, clients)
 
 
