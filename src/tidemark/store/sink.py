@@ -195,6 +195,7 @@ class Sink:
                 await wait(stop, RETRY_MIN_S)
             for delivery in deliveries:
                 await self._take(delivery, block)
+                await asyncio.sleep(0)  # readers wait for one batch at most
             full = block.rows >= BLOCK_ROWS_MAX
             if block.deliveries and (full or time.monotonic() - block.since >= BLOCK_SECONDS):
                 if await self._written(wait_for_it=full):
