@@ -14,6 +14,8 @@ from tidemark.errors import UpstreamError
 
 NEXT_ADDRESS_S: Final = 0.25
 """Of a host with several IP addresses the next is tried after so long, beside the silent one (RFC 8305)."""
+IDLE_S: Final = 4.0
+"""Node closes a connection that was idle for 5 s. Who opened it closes it first, so that no request meets that."""
 
 
 class Unreachable(UpstreamError):

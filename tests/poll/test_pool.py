@@ -403,7 +403,7 @@ async def test_connections_that_the_api_closed_are_replaced(api: ScriptedApi) ->
 async def test_idle_connections_are_closed_before_the_api_does(
     api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "IDLE_S", 0.05)
     async with pooling(api) as pool:
         assert_good(await answered(pool, 30))
         await until(lambda: not api.open, "the end of the idle connections")

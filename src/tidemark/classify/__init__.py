@@ -3,6 +3,7 @@
 agenda.py      who is asked next, and who again later (pure).
 turn.py        what is left of a turn, and which verdicts were not told yet (pure).
 api.py         one API address: the details of an influencer, then the verdict on them.
+alarm.py       one timer for all that wait for a moment.
 connection.py  which connection carries a call, and how its answer comes back.
 classifier.py  puts them together.
 

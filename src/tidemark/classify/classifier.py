@@ -18,13 +18,13 @@ import socket
 import time
 from collections import Counter
 from contextlib import suppress
-from math import inf
 from typing import Final
 
 import structlog
 
 from tidemark import telemetry
 from tidemark.classify.agenda import Agenda, hand_back_delay, retry_delay
+from tidemark.classify.alarm import Alarm
 from tidemark.classify.api import UNKNOWN, Api, Refused
 from tidemark.classify.turn import TurnInWork, Verdict, remaining
 from tidemark.config import Settings
@@ -94,9 +94,7 @@ class _Classifier:
         """Turns of which the record is still being read."""
         self._wake = asyncio.Event()
         """There may be something to ask now."""
-        self._timer: asyncio.TimerHandle | None = None
-        """Wakes by itself, at `_wakes_at` (monotonic)."""
-        self._wakes_at = inf
+        self._alarm = Alarm(self._wake.set)
         self._stopping = asyncio.Event()
         self._refused: Counter[str] = Counter()
         self._complained_at = 0.0
@@ -254,26 +252,13 @@ class _Classifier:
         return None
 
     async def _until_next(self, now: float) -> None:
-        """Wait to be woken, for the next who is to be asked again, or for the end of a rest.
-
-        A timer that is set for an earlier moment stays: to wake in vain once a second is cheaper than a timer a call.
-        """
+        """Wait to be woken, for the next who is to be asked again, or for the end of a rest."""
         moments = [
             self._agenda.next_at(),
             *(api.breaker.retry_at for api in self._apis if not api.breaker.closed),
         ]
-        at = min((at for at in moments if at > now), default=inf)
-        at = min(at, now + IDLE_LOOK_S)
-        if at < self._wakes_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = asyncio.get_running_loop().call_later(at - now, self._time_came)
-            self._wakes_at = at
+        self._alarm.set(min([now + IDLE_LOOK_S, *(moment for moment in moments if moment > now)]))
         await self._wake.wait()
-
-    def _time_came(self) -> None:
-        self._wakes_at = inf
-        self._wake.set()
 
     async def _ask(self, api: Api, pk: int, work: TurnInWork, stop: asyncio.Event, probe: bool) -> None:
         """One influencer: the details, a call, and what comes of it."""

@@ -11,12 +11,11 @@ import asyncio
 from math import inf
 from typing import Final, cast
 
-from tidemark.dial import dial
+from tidemark.classify.alarm import Alarm
+from tidemark.dial import IDLE_S, dial
 from tidemark.errors import UpstreamError
 from tidemark.http1 import ProtocolError, Response, ResponseParser
 
-IDLE_S: Final = 4.0
-"""Node closes a connection that was idle for 5 s; we close it first."""
 LOOKS_APART_S: Final = 0.1
 """Seconds at least between two looks at all connections: so much longer may one stay open."""
 
@@ -39,9 +38,8 @@ class Connections:
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         """Those without a call: the last one has been idle for the shortest time."""
-        self._look_at = inf
-        """When deadlines and idle connections are looked at, on the clock of the event loop."""
-        self._looking: asyncio.TimerHandle | None = None
+        self.alarm = Alarm(self._look)
+        """Set for every deadline, and for when an idle connection is to be closed."""
 
     async def call(self, request: bytes, deadline_s: float, *, again: bool) -> Response:
         """Send a request and wait for the answer, for so many seconds in all.
@@ -65,8 +63,7 @@ class Connections:
         """Close all connections; calls under way have lost theirs."""
         for connection in list(self._open):
             connection.close()
-        if self._looking is not None:
-            self._looking.cancel()
+        self.alarm.cancel()
         await asyncio.sleep(0)  # the event loop closes them in its next turn
 
     async def _dial(self) -> Connection:
@@ -84,7 +81,7 @@ class Connections:
         """Its answer came, and another call may have it; returns until when it may stay open."""
         self._idle.append(connection)
         ends_at = self._loop.time() + IDLE_S
-        self.look_at(ends_at)
+        self.alarm.set(ends_at)
         return ends_at
 
     def closed(self, connection: Connection) -> None:
@@ -95,25 +92,13 @@ class Connections:
 
     # -- deadlines ------------------------------------------------------------------------------
 
-    def look_at(self, moment: float) -> None:
-        """See to it that `_look` runs then, or before.
-
-        One timer serves all calls: most have their answer long before it, so it is set anew a few times in a deadline.
-        """
-        if moment < self._look_at:
-            self._look_at = moment
-            if self._looking is not None:
-                self._looking.cancel()
-            self._looking = self._loop.call_at(moment, self._look)
-
     def _look(self) -> None:
         """Close the connections that were idle for too long, and end the calls that are past their deadline."""
-        self._look_at = inf
         now = self._loop.time()
         for connection in [found for found in self._open if found.ends_at <= now]:
             connection.expire()
         first = min((connection.ends_at for connection in self._open), default=inf)
-        self.look_at(max(first, now + LOOKS_APART_S))
+        self.alarm.set(max(first, now + LOOKS_APART_S))
 
 
 class Connection(asyncio.Protocol):
@@ -135,7 +120,7 @@ class Connection(asyncio.Protocol):
         answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._answer = answer
         self.ends_at = deadline
-        self._connections.look_at(deadline)
+        self._connections.alarm.set(deadline)
         self._transport.write(request)
         try:
             return await answer

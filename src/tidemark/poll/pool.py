@@ -23,7 +23,7 @@ import structlog
 from tidemark import telemetry
 from tidemark.breaker import Breaker
 from tidemark.config import Settings
-from tidemark.dial import Unreachable, dial
+from tidemark.dial import IDLE_S, Unreachable, dial
 from tidemark.http1 import ProtocolError, ResponseParser, request_around_pk
 from tidemark.mockstagram import Answer, parse
 from tidemark.poll.exchange import WATCHED, exchange, send_next, send_on_idle
@@ -43,8 +43,6 @@ from tidemark.poll.tables import (
 )
 
 SWEEP_SECONDS: Final = 0.25
-IDLE_SECONDS: Final = 4.0
-"""Node closes a connection that was idle for 5 s; we close it first, so that no request meets that."""
 REFILL_SECONDS: Final = 0.005
 """With `--max-rps`: how often requests that had to wait are let go."""
 SAID: Final = {
@@ -338,7 +336,7 @@ class Address:
                 sent_at = connections.sent_at[descriptor, connections.oldest[descriptor]]
                 if now - sent_at > self._deadline_s:
                     connection.give_up("timeout")
-            elif now - connections.used_at[descriptor] > IDLE_SECONDS:
+            elif now - connections.used_at[descriptor] > IDLE_S:
                 connection.give_up("connection")
         # That it is full now, and was never short of work since the last sweep, shows that the limit held it back.
         # Pipelined, a connection is filled up when half of its places are free.
