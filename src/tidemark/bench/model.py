@@ -22,9 +22,9 @@ NATS_SERVERS: Final = 3
 class Coefficients:
     """As measured on the machine of the README."""
 
-    poll_cpu_us: float = 11.8
+    poll_cpu_us: float = 12.0
     """`tidemark bench steady`: cores of the poller by observations a second."""
-    serve_cpu_us: float = 6.9
+    serve_cpu_us: float = 6.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
     nats_cpu_us: float = 4.0
     """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
@@ -43,7 +43,7 @@ class Coefficients:
     """`tidemark bench board`: by influencer."""
     log_batches_per_second: float = 1_150.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
-    serve_per_second: float = 117_000.0
+    serve_per_second: float = 123_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
     connections: int = 128
     """Of one poller to one API address: where the limit begins and, on a fast API, stays."""
