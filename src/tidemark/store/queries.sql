@@ -143,6 +143,10 @@ ORDER BY checked_at;
 
 -- name: series_raw
 -- Every observation.
+-- The settings, here and for the steps below: an influencer's rows are a granule or two of each part. Reading the key
+-- first, then the rest of the rows that match (PREWHERE), takes such a granule twice, and a second thread costs more
+-- than it helps. Nor are the parts merged as they are read: a day's rows are sorted sooner. A day's series takes 0.63
+-- of the time it takes without (`tidemark bench read`, as fast as they go).
 SELECT
     toUnixTimestamp(observed_at) AS time,
     follower_count,
@@ -151,7 +155,8 @@ FROM observations
 WHERE pk = {pk:UInt32}
   AND observed_at >= {from:DateTime('UTC')} AND observed_at < {to:DateTime('UTC')}
 ORDER BY pk, observed_at
-LIMIT {limit:UInt32};
+LIMIT {limit:UInt32}
+SETTINGS optimize_move_to_prewhere = 0, optimize_read_in_order = 0, max_threads = 1;
 
 -- name: series_1m
 -- By the minute, from the observations.
@@ -171,7 +176,8 @@ WHERE o.pk = {pk:UInt32}
   AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
 GROUP BY time
 ORDER BY time
-LIMIT {limit:UInt32};
+LIMIT {limit:UInt32}
+SETTINGS optimize_move_to_prewhere = 0, max_threads = 1;
 
 -- name: rollup_state
 -- Ask this before series_1h and series_1d and hand its answer on: in this order the series is exact at
@@ -222,7 +228,8 @@ FROM
     GROUP BY time
 )
 ORDER BY time
-LIMIT {limit:UInt32};
+LIMIT {limit:UInt32}
+SETTINGS optimize_move_to_prewhere = 0, max_threads = 1;
 
 -- name: series_1d
 -- By the day, likewise; a reopened hour reopens its day.
@@ -262,7 +269,8 @@ FROM
     GROUP BY time
 )
 ORDER BY time
-LIMIT {limit:UInt32};
+LIMIT {limit:UInt32}
+SETTINGS optimize_move_to_prewhere = 0, max_threads = 1;
 
 -- name: observation_before
 -- The last observation from one moment to another, both inclusive: what a change is counted from. A granule or
