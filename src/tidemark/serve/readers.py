@@ -15,7 +15,7 @@ from tidemark.serve.problems import Problem
 from tidemark.store.clickhouse import READERS
 
 WAITING_MAX: Final = 500
-"""A day's series takes 15 ms: the last of so many waits four seconds."""
+"""A day's series takes 8 ms, two at a time: the last of so many waits two seconds."""
 WAIT_S: Final = 10.0
 """The page gives up after as long."""
 
