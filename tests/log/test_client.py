@@ -387,3 +387,22 @@ async def test_a_client_that_gave_up_is_replaced(log: Log) -> None:
 async def test_closing_a_log_that_was_never_opened() -> None:
     async with connect(load(), "test"):
         pass
+
+
+async def test_a_cancellation_in_the_moment_in_which_a_message_comes_is_not_lost() -> None:
+    class Subscription:
+        """As nats-py waits for a message."""
+
+        def __init__(self) -> None:
+            self.coming: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+
+        async def fetch(self, count: int, timeout: float) -> list[object]:
+            return await asyncio.wait_for(self.coming, timeout)
+
+    subscription = Subscription()
+    asked = asyncio.ensure_future(Consumer(subscription).next(1, PATIENCE_S))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    subscription.coming.set_result([])
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked

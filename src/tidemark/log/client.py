@@ -156,6 +156,10 @@ class Consumer:
             return []
         except _FOREIGN as error:
             raise LogError(f"cannot read the log: {_said(error)}; is the NATS server up?") from error
+        # A cancellation that comes in the turn in which a message does is lost before Python 3.12
+        # (asyncio.wait_for): whoever asks in a loop would go on for ever. The messages come again.
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError
         return [Delivery(message.data, message) for message in messages]
 
     async def pending(self) -> int:
