@@ -182,14 +182,16 @@ class Bench:
         """End all classifiers in the middle of what they do: they publish, acknowledge and hand back nothing more."""
         for task, _ in self.running:
             task.cancel()
-        await asyncio.gather(*(task for task, _ in self.running), return_exceptions=True)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(task for task, _ in self.running), return_exceptions=True)
         self.running.clear()
 
     async def stop(self) -> None:
         """In order."""
         for _, stop in self.running:
             stop.set()
-        await asyncio.gather(*(task for task, _ in self.running))
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(task for task, _ in self.running))
         self.running.clear()
 
     async def order(
