@@ -31,7 +31,7 @@ USERNAME_MAX_CHARACTERS: Final = 64
 TIME_MAX_MS: Final = 2**32 * 1_000
 """Times are stored as DateTime, 32 bits of seconds: until 2106."""
 BATCH_MAX_ROWS: Final = 100_000
-"""A batch of one shard holds about 1,000 rows; a larger one is not ours."""
+"""A batch of one shard holds up to 3,334 rows; a larger one is not ours."""
 
 
 class MessageError(LogError):
@@ -94,7 +94,8 @@ class Batch:
     """
 
     tick_id: str
-    """The id of the tick it answers: the key by which a repeated batch is recognised."""
+    """The key by which a repeated batch is recognised: the id of the tick it answers, with +1, +2 and so on where that
+    was answered so slowly that it became more than one batch."""
     pk: npt.NDArray[np.uint32]
     """(n,), strictly increasing."""
     observed_at_ms: npt.NDArray[np.int64]

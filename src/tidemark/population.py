@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tidemark.errors import CallerError
 
-SHARD_SIZE_PKS = 1_000
-"""Pks in a shard: one tick, one batch, about 8 kB on the log. 1M influencers make 1,000 subjects."""
+SHARD_SIZE_PKS = 3_334
+"""Pks in a shard: one tick, one batch, about 37 kB on the log. 1M influencers make 300 shards, five of them due in each
+second of a minute. docs/adr/0016 has what smaller and larger ones cost."""
 
 PK_MAX = 2**32 - 1
 """Pks are stored as UInt32."""

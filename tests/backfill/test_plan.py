@@ -42,10 +42,10 @@ def test_each_shard_is_due_once_an_interval_and_no_time_is_in_two_spans(
 
 
 def test_many_calls_of_many_shards_are_cut_into_blocks() -> None:
-    plan = Plan.until(NOW_S, 2, 60, Population(0, 19_999))
+    plan = Plan.until(NOW_S, 2, 60, Population(0, 19_999, shard_size=1_000))
     span = list(plan.spans())[1]
     assert [len(block) for block in plan.blocks(span)] == [4, 4, 4, 4, 4]
-    every_second = Plan.until(NOW_S, 1, 1, Population(0, 1_999))
+    every_second = Plan.until(NOW_S, 1, 1, Population(0, 1_999, shard_size=1_000))
     assert max(span.to_s - span.from_s for span in every_second.spans()) == 6_000
     assert plan.disk_bytes == pytest.approx(3 * plan.rows, rel=0.3)
 

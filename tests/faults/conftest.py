@@ -22,9 +22,10 @@ from tidemark.bench import hosts
 from tidemark.bench.spread import NATS_HOSTS, Running, Spread, spread
 from tidemark.log import streams
 from tidemark.messages import Batch
+from tidemark.population import SHARD_SIZE_PKS
 
-FIRST, SHARDS = 1_000_000, 16
-LAST = FIRST + SHARDS * 1_000 - 1
+FIRST, SHARDS = 1_000_000, 6
+LAST = FIRST + SHARDS * SHARD_SIZE_PKS - 1
 INTERVAL_S = 12
 """Longer than NATS takes to elect, as the minute of real use is: nobody misses a turn for that."""
 METRICS_PORT = 9_100

@@ -1,11 +1,19 @@
 """What the streams and consumers promise, whatever the settings."""
 
+import numpy as np
 import pytest
 from nats.js.api import AckPolicy, DiscardPolicy, RetentionPolicy, StorageType
 
 from tidemark.config import load
 from tidemark.log import streams
-from tidemark.messages import BATCH_MAX_ROWS
+from tidemark.messages import (
+    BATCH_MAX_ROWS,
+    COUNT_MAX,
+    TIME_MAX_MS,
+    USERNAME_MAX_CHARACTERS,
+    Batch,
+    string_array,
+)
 from tidemark.population import SHARD_SIZE_PKS
 
 
@@ -53,3 +61,19 @@ def test_a_redelivered_tick_is_recognised() -> None:
     longest_s = streams.TICK_MAX_DELIVER * streams.TICK_ACK_WAIT_S
     assert longest_s < streams.BATCH_DEDUPLICATION_S
     assert SHARD_SIZE_PKS <= BATCH_MAX_ROWS
+
+
+def test_the_largest_batch_of_a_shard_fits_into_a_message() -> None:
+    """Names as long as they may be, of characters of four bytes, in no order; and counters that repeat nothing."""
+    random = np.random.default_rng(1)
+    characters = random.integers(0x10000, 0x110000, (SHARD_SIZE_PKS, USERNAME_MAX_CHARACTERS))
+    counts = random.integers(0, COUNT_MAX, (2, SHARD_SIZE_PKS), np.uint32)
+    batch = Batch(
+        tick_id="x" * 100,
+        pk=np.sort(random.choice(2**32 - 1, SHARD_SIZE_PKS, replace=False)).astype(np.uint32),
+        observed_at_ms=random.integers(1, TIME_MAX_MS, SHARD_SIZE_PKS),
+        follower_count=counts[0],
+        following_count=counts[1],
+        username=string_array(["".join(map(chr, name)) for name in characters.tolist()]),
+    )
+    assert len(batch.encode()) <= streams.BATCH_MAX_BYTES

@@ -24,6 +24,7 @@ from tidemark.messages import Batch, Tick
 from tidemark.poll import poller as module
 from tidemark.poll import pool
 from tidemark.poll.poller import poll
+from tidemark.population import SHARD_SIZE_PKS
 from tidemark.schedule.scheduler import schedule
 
 FIRST = 1_000_000
@@ -31,9 +32,10 @@ FIRST = 1_000_000
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not to come in time does not take long."""
+    """What is not to come in time does not take long, and a tick is one batch, however slow the machine."""
     monkeypatch.setattr(module, "TICK_WAIT_S", 0.2)
     monkeypatch.setattr(module, "LOG_RETRY_S", 0.1)
+    monkeypatch.setattr(module, "PART_S", 2 * PATIENCE_S)
     monkeypatch.setattr(pool, "SWEEP_SECONDS", 0.02)
 
 
@@ -100,6 +102,10 @@ async def no_tick_left(log: Log) -> None:
             pass
 
 
+def pks_of(read: list[Batch]) -> Counter[int]:
+    return Counter(pk for batch in read for pk in batch.pk.tolist())
+
+
 def tick(shard: int = 0, pks: int = 20, due_ms: int | None = None) -> Tick:
     first = FIRST + 1_000 * shard
     return Tick(shard, first, first + pks - 1, due_ms or time.time_ns() // 1_000_000)
@@ -131,11 +137,11 @@ async def test_scheduler_poller_and_log_observe_everybody_once_a_tick(
         return good(pk, followers=given[pk][-1])
 
     api.script = script
-    configured = settings(nats_server, api, influencers=f"{FIRST}-{FIRST + 2_499}", interval=1)
+    configured = settings(nats_server, api, influencers=f"{FIRST}-{FIRST + SHARD_SIZE_PKS + 499}", interval=3)
     stop = asyncio.Event()
     async with reading(configured) as log, polling(configured):
         scheduler = asyncio.ensure_future(schedule(configured, stop))
-        ranges = [configured.population.shard_range(shard) for shard in range(3)]
+        ranges = [configured.population.shard_range(shard) for shard in range(2)]
 
         def two_of_each_shard(read: list[Batch]) -> bool:
             counts = Counter(int(batch.pk[0]) for batch in read)
@@ -178,21 +184,32 @@ async def test_what_failed_is_asked_again_and_what_is_unknown_is_not(
     assert api.asked[FIRST + 4] == api.asked[FIRST + 5] == api.asked[FIRST + 6] == module.ATTEMPTS
 
 
-async def test_a_slow_influencer_does_not_hold_up_other_ticks(
-    nats_server: NatsServer, api: ScriptedApi
+async def test_a_slow_influencer_holds_up_nobody_else(
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Neither other ticks nor the others of its own: what was answered goes on the log."""
+    monkeypatch.setattr(module, "PART_S", 0.1)
     api.script = lambda pk, time: SILENCE if pk == FIRST + 3 else good(pk)
     configured = settings(nats_server, api, request_deadline=300)
+    everybody = Counter(range(FIRST, FIRST + 20))
+    for shard in range(1, 6):
+        everybody.update(range(FIRST + 1_000 * shard, FIRST + 1_000 * shard + 20))
     async with reading(configured) as log, polling(configured):
-        await log.publish_tick(tick(shard=0))
+        order = tick(shard=0)
+        await log.publish_tick(order)
         await until(lambda: api.asked[FIRST + 3], "the request without an answer")
         for shard in range(1, 6):
             await log.publish_tick(tick(shard))
-        read = await batches(log, lambda read: len(read) == 5)
-        assert FIRST not in {int(batch.pk[0]) for batch in read}
+        read = await batches(log, lambda read: pks_of(read).total() == everybody.total() - 1)
+        assert pks_of(read) == everybody - Counter([FIRST + 3])
         api.script = lambda pk, time: good(pk)
         api.hang_up()
-        await one(log)
+        late = await one(log)
+        await no_tick_left(log)
+    parts = {batch.tick_id for batch in read if int(batch.pk[0]) < FIRST + 1_000}
+    assert order.id in parts
+    assert pks_of([late]) == Counter([FIRST + 3])
+    assert late.tick_id == f"{order.id}+{len(parts)}"
 
 
 async def test_a_foreign_message_among_the_ticks_is_set_aside(

@@ -81,6 +81,23 @@ async def test_a_round_from_the_order_to_the_batch() -> None:
     assert rows_of(Batch.decode(batch.encode())) == rows_of(batch)
 
 
+async def test_each_observation_is_in_one_batch_and_each_batch_has_an_id_of_its_own() -> None:
+    rounds = no_rounds()
+    with rounds.begin(10, 5) as round_:
+        rounds.ask(round_, range(5))
+        rows = [send(rounds) for _ in range(5)]
+        assert len(round_.batch("10-14@1")) == 0
+        batches = []
+        for answered in ([3, 1], [], [0, 4], [2]):
+            for row in answered:
+                observe(rounds, rows[row])
+            batches.append(round_.batch("10-14@1"))
+        assert [batch.pk.tolist() for batch in batches] == [[11, 13], [], [10, 14], [12]]
+        ids = [batch.tick_id for batch in batches if len(batch)]
+        assert ids == ["10-14@1", "10-14@1+1", "10-14@1+2"]
+        assert round_.batched == 5
+
+
 async def test_a_round_without_answers_is_an_empty_batch() -> None:
     rounds = no_rounds()
     with rounds.begin(10, 3) as round_:

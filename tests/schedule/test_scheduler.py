@@ -14,12 +14,13 @@ from tidemark.errors import LogError
 from tidemark.log import client
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Tick
+from tidemark.population import SHARD_SIZE_PKS
 from tidemark.schedule import scheduler
 from tidemark.schedule.scheduler import schedule
 from tidemark.schedule.timetable import Issued, Timetable
 
 SHARDS = 4
-INFLUENCERS = f"1-{SHARDS * 1_000}"
+INFLUENCERS = f"1-{SHARDS * SHARD_SIZE_PKS}"
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from tidemark.messages import Batch, string_array
+from tidemark.population import SHARD_SIZE_PKS
 
-ROWS: Final = 1_000
+ROWS: Final = SHARD_SIZE_PKS
 ROUNDS: Final = 200
 
 
 def measure() -> dict[str, Any]:
-    """One batch of 1,000 observations as they come, in four encodings: bytes and microseconds an observation."""
+    """One batch of a shard as it comes, in four encodings: bytes and microseconds an observation."""
     batch = _batch()
     record = _record(batch)
     rows = [
@@ -46,7 +47,7 @@ def _batch() -> Batch:
     rng = np.random.default_rng(1)
     pk = np.arange(1_000_000, 1_000_000 + ROWS, dtype=np.uint32)
     return Batch(
-        tick_id="1000000-1000999@1700000000000",
+        tick_id="1000000-1003333@1700000000000",
         pk=pk,
         observed_at_ms=1_700_000_000_000 + np.sort(rng.integers(0, 15, ROWS)).astype(np.int64),
         follower_count=np.maximum(5_000, rng.normal(100_000, 30_000, ROWS)).astype(np.uint32),

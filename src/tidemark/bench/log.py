@@ -21,7 +21,7 @@ from tidemark.population import SHARD_SIZE_PKS, Population
 
 AT_ONCE: Final = (1, 16, 256)
 """Batches under way: as of one poller that works on one tick, on all of its sixteen, and of sixteen such pollers."""
-SHARDS: Final = 1_000
+POPULATION: Final = Population(1_000_000, 1_999_999)
 START_SECONDS: Final = 60.0
 
 
@@ -48,7 +48,7 @@ async def _run(settings: Settings, fleet: Spread, at_once: int, seconds: float) 
                 if time.monotonic() > give_up_at:
                     raise
                 await asyncio.sleep(0.5)
-        batches = [_batch(shard) for shard in range(SHARDS)]
+        batches = [_batch(shard) for shard in range(POPULATION.shards)]
         published = 0
         usage, began = fleet.usage(), time.monotonic()
 
@@ -56,7 +56,7 @@ async def _run(settings: Settings, fleet: Spread, at_once: int, seconds: float) 
             nonlocal published
             number = first
             while time.monotonic() - began < seconds:
-                shard = number % SHARDS
+                shard = number % POPULATION.shards
                 await log.publish_batch(shard, replace(batches[shard], tick_id=f"{at_once} {number}"))
                 published += 1
                 number += at_once
@@ -77,7 +77,7 @@ async def _run(settings: Settings, fleet: Spread, at_once: int, seconds: float) 
 
 def _batch(shard: int) -> Batch:
     random = np.random.default_rng(shard)
-    first, last = Population(1_000_000, 1_999_999).shard_range(shard)
+    first, last = POPULATION.shard_range(shard)
     pk = np.arange(first, last + 1, dtype=np.uint32)
     followers, followings = (random.integers(0, top, len(pk)).astype(np.uint32) for top in (1_000_000, 5_000))
     at = np.full(len(pk), time.time_ns() // 1_000_000, np.int64)

@@ -42,7 +42,7 @@ BATCH_DEDUPLICATION_S: Final = 600
 BATCH_ACK_WAIT_S: Final = 60
 """Longer than the worst insert; what was not acknowledged by then is read again, and counts once."""
 BATCHES_IN_WORK_MAX: Final = 4_096
-"""Batches a sink may hold unacknowledged: about 4M observations, 50 MB."""
+"""Batches a sink may hold unacknowledged: about 14M observations, 150 MB."""
 BATCH_MAX_BYTES: Final = 1_000_000
 """Under the 1 MiB payload limit that a NATS server has by default."""
 

@@ -41,6 +41,8 @@ ATTEMPTS: Final = 3
 """How often an influencer is asked for one tick."""
 TICK_WAIT_S: Final = 2.0
 """How long one look for a tick lasts."""
+PART_S: Final = 0.5
+"""What is answered does not wait longer than this for what is not: it goes on the log as a batch of its own."""
 ROOM_LOOK_S: Final = 0.005
 """How often the requests that wait are counted, while there are too many."""
 LOG_RETRY_S: Final = 1.0
@@ -133,9 +135,8 @@ class _Poller:
             return
         heartbeat = asyncio.ensure_future(_keep_alive(delivery))
         try:
-            batch = await self._observe(tick)
             try:
-                await self._publish(tick, batch)
+                await self._publish(tick, await self._observe(tick))
             except LogError as error:
                 logger.error("a batch is given up and its tick handed back", error=str(error))
                 await delivery.again(LOG_RETRY_S)
@@ -152,14 +153,18 @@ class _Poller:
             heartbeat.cancel()
 
     async def _observe(self, tick: Tick) -> Batch:
-        """Ask for each influencer of the tick, those that failed up to ATTEMPTS times."""
+        """Ask for each influencer of the tick, those that failed up to ATTEMPTS times.
+
+        Returns what is not on the log yet. Raises LogError as `_publish` does.
+        """
         size = tick.last_pk - tick.first_pk + 1
         positions: Sequence[int] | npt.NDArray[np.int64] = range(size)
         refused: Counter[str] = Counter()
         with self._pool.begin(tick.first_pk, size) as round_:
             for attempt in range(1, ATTEMPTS + 1):
                 self._pool.ask(round_, positions)
-                await round_.done
+                while not (await asyncio.wait((round_.done,), timeout=PART_S))[0]:
+                    await self._publish(tick, round_.batch(tick.id))
                 refused += round_.refused()
                 positions = round_.wanting()
                 if not len(positions) or not self._pool.reachable.is_set():
@@ -169,7 +174,7 @@ class _Poller:
             batch = round_.batch(tick.id)
         for reason, count in refused.items():
             telemetry.REFUSED.labels(reason).inc(count)
-        self._complain(refused, tick, size - len(batch))
+        self._complain(refused, tick, size - round_.batched)
         return batch
 
     def _complain(self, refused: Counter[str], tick: Tick, missing: int) -> None:

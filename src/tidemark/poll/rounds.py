@@ -50,6 +50,9 @@ class Round:
         """Positions of those asked for last, from 0."""
         self.done: asyncio.Future[None]
         """Of the last `Rounds.ask`."""
+        self._taken = np.zeros(rows.stop - rows.start, np.bool_)
+        """Whose observation is in a batch."""
+        self._batches = 0
 
     @property
     def _outcome(self) -> npt.NDArray[np.uint8]:
@@ -75,12 +78,21 @@ class Round:
         outcome = self._outcome
         return np.flatnonzero((outcome != OBSERVED) & (outcome != _FINAL))
 
+    @property
+    def batched(self) -> int:
+        """How many observations `batch` gave out."""
+        return int(np.count_nonzero(self._taken))
+
     def batch(self, tick_id: str) -> Batch:
-        """The observations as they go on the log, in the order of the pks."""
+        """What was observed since the last call, as it goes on the log: in the order of the pks."""
         answers = self._rounds.answers
-        rows = self.rows.start + np.flatnonzero(self._outcome == OBSERVED)
+        new = np.flatnonzero((self._outcome == OBSERVED) & ~self._taken)
+        self._taken[new] = True
+        rows = self.rows.start + new
+        part = f"+{self._batches}" if self._batches else ""
+        self._batches += bool(len(new))
         return Batch(
-            tick_id=tick_id,
+            tick_id=tick_id + part,
             pk=answers.pk[rows],
             observed_at_ms=(answers.observed_at[rows] * 1_000).astype(np.int64),
             follower_count=answers.follower_count[rows],

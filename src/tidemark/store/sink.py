@@ -42,14 +42,15 @@ BLOCK_SECONDS: Final = 1.0
 """ClickHouse wants about one insert a second, of ten thousand rows or more."""
 BLOCK_ROWS_MAX: Final = 400_000
 """A block that is full goes at once: 20 MB. While one is written, at most one more is filled."""
-FETCH_MESSAGES: Final = 256
+FETCH_MESSAGES: Final = 64
+"""Half as many rows as a block at most, so that a block that is full is not much larger than that."""
 FETCH_WAIT_S: Final = 0.2
 GATHER_S: Final = 0.2
 """How often the log is asked for batches, while fewer come than are asked for. Asking for each as it comes costs as
 much as taking it does (`tidemark bench e2e`: `serve` took 2.4 us of CPU an observation instead of 1.4, NATS 1.25
 instead of 1.05)."""
-SEEN_MAX: Final = 200_000
-"""Ids of batches that are remembered, 25 MB: three hours of a million influencers by the minute."""
+SEEN_MAX: Final = 60_000
+"""Ids of batches that are remembered, 8 MB: three hours of a million influencers by the minute."""
 FUTURE_MAX_S: Final = 3_600
 """A batch from further ahead waits in the log: taken over, it would be everybody's latest for too long."""
 PAST_MAX_S: Final = 86_400
