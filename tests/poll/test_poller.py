@@ -24,7 +24,7 @@ from tidemark.messages import Batch, Tick
 from tidemark.poll import poller as module
 from tidemark.poll import pool
 from tidemark.poll.poller import poll
-from tidemark.population import SHARD_SIZE_PKS
+from tidemark.population import Population
 from tidemark.schedule.scheduler import schedule
 
 FIRST = 1_000_000
@@ -128,8 +128,10 @@ async def test_a_tick_becomes_a_batch(nats_server: NatsServer, api: ScriptedApi)
 
 
 async def test_scheduler_poller_and_log_observe_everybody_once_a_tick(
-    nats_server: NatsServer, api: ScriptedApi
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    population = Population(FIRST, FIRST + 2_499, shard_size=1_000)
+    monkeypatch.setattr(Settings, "population", property(lambda settings: population))
     given: dict[int, list[int]] = defaultdict(list)
 
     def script(pk: int, time: int) -> Act:
@@ -137,11 +139,11 @@ async def test_scheduler_poller_and_log_observe_everybody_once_a_tick(
         return good(pk, followers=given[pk][-1])
 
     api.script = script
-    configured = settings(nats_server, api, influencers=f"{FIRST}-{FIRST + SHARD_SIZE_PKS + 499}", interval=3)
+    configured = settings(nats_server, api, interval=1)
     stop = asyncio.Event()
     async with reading(configured) as log, polling(configured):
         scheduler = asyncio.ensure_future(schedule(configured, stop))
-        ranges = [configured.population.shard_range(shard) for shard in range(2)]
+        ranges = [population.shard_range(shard) for shard in range(3)]
 
         def two_of_each_shard(read: list[Batch]) -> bool:
             counts = Counter(int(batch.pk[0]) for batch in read)
