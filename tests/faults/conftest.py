@@ -25,8 +25,8 @@ from tidemark.messages import Batch
 from tidemark.population import SHARD_SIZE_PKS
 
 FIRST, SHARDS = 1_000_000, 5
-"""A tick every 2.4 s. With one every 2 s, which is how long a poller waits for one before it asks anew, all may go to one
-poller that has time for them."""
+"""A tick every 2.4 s. With one every 2 s, which is how long a poller waits for one before it asks anew, all may go to
+one poller that has time for them."""
 LAST = FIRST + SHARDS * SHARD_SIZE_PKS - 1
 INTERVAL_S = 12
 """Longer than NATS takes to elect, as the minute of real use is: nobody misses a turn for that."""
