@@ -27,7 +27,8 @@ class Coefficients:
     serve_cpu_us: float = 6.4
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
     nats_cpu_us: float = 4.0
-    """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers. With 1,000 rows a batch: less now."""
+    """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers. With batches of 1,000: it is
+    less since they have 3,334."""
     api_bytes: float = 544.0
     """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 502 with 8 pipelined."""
     nats_bytes: float = 47.0
