@@ -24,8 +24,10 @@ API = "http://127.0.0.1:3000"
 POLL = """\
 # TYPE tidemark_observations_total counter
 tidemark_observations_total {observations}
-# TYPE tidemark_batches_total counter
-tidemark_batches_total {batches}
+# TYPE tidemark_tick_delay_seconds histogram
+tidemark_tick_delay_seconds_bucket{{le="+Inf"}} {ticks}
+tidemark_tick_delay_seconds_count {ticks}
+tidemark_tick_delay_seconds_sum 1
 # TYPE tidemark_refused_total counter
 tidemark_refused_total{{reason="status"}} 3
 tidemark_refused_total{{reason="timeout"}} {timeouts}
@@ -60,9 +62,7 @@ def look(role: str, pid: int, at: float, text: str | None, cpu_s: float = 0, **m
 
 
 def poll(pid: int, at: float, observations: int, *, timeouts: int = 0, broken: int = 0) -> Look:
-    text = POLL.format(
-        observations=observations, batches=observations // 1_000, timeouts=timeouts, open=broken
-    )
+    text = POLL.format(observations=observations, ticks=observations // 1_000, timeouts=timeouts, open=broken)
     return look("poll", pid, at, text, cpu_s=at / 4)
 
 

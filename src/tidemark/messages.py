@@ -3,8 +3,9 @@
 Four messages, all checked when they are read; those in columns carry a version:
 
 - **Tick**: JSON, about 90 bytes: poll these pks now.
-- **Batch**: an Arrow IPC stream with one record batch, zstd-compressed: the observations of one tick in
-  columns. docs/architecture.md shows the fields; docs/adr/0003 has the sizes that were measured.
+- **Batch**: an Arrow IPC stream with one record batch, zstd-compressed: the observations of one tick, or of those of
+  it who were answered in time, in columns. docs/architecture.md shows the fields; docs/adr/0003 has the sizes that
+  were measured.
 - **Turn**: JSON: classify these pks.
 - **Verdicts**: as a batch, but small: verdicts on some influencers of one turn.
 """
@@ -94,8 +95,8 @@ class Batch:
     """
 
     tick_id: str
-    """The key by which a repeated batch is recognised: the id of the tick it answers, with +1, +2 and so on where that
-    was answered so slowly that it became more than one batch."""
+    """The key by which a repeated batch is recognised: the id of the tick it answers and, where that was answered so
+    slowly that it became more than one batch, who is in it, behind a +."""
     pk: npt.NDArray[np.uint32]
     """(n,), strictly increasing."""
     observed_at_ms: npt.NDArray[np.int64]

@@ -189,7 +189,7 @@ def _process(before: Look, after: Look) -> dict[str, Any]:
         case "schedule":
             told["ticksPerSecond"] = _rate(pair, "schedule", "tidemark_ticks_total")
         case "poll":
-            told["ticksPerSecond"] = _rate(pair, "poll", "tidemark_batches_total")
+            told["ticksPerSecond"] = _rate(pair, "poll", "tidemark_tick_delay_seconds_count")
             told["observationsPerSecond"] = _rate(pair, "poll", "tidemark_observations_total")
             told["refused"] = _refused([after])
             told["api"] = [

@@ -189,7 +189,7 @@ class Fleet:
         """
         due: dict[int, list[int]] = {pk: [] for pk in range(FIRST, LAST + 1)}
         for batch in self.log():
-            due_ms = int(batch.tick_id.rpartition("@")[2])
+            due_ms = int(batch.tick_id.rpartition("@")[2].partition("+")[0])
             for pk in batch.pk.tolist():
                 due[pk].append(due_ms)
         for pk, times in due.items():

@@ -94,8 +94,28 @@ async def test_each_observation_is_in_one_batch_and_each_batch_has_an_id_of_its_
             batches.append(round_.batch("10-14@1"))
         assert [batch.pk.tolist() for batch in batches] == [[11, 13], [], [10, 14], [12]]
         ids = [batch.tick_id for batch in batches if len(batch)]
-        assert ids == ["10-14@1", "10-14@1+1", "10-14@1+2"]
+        assert len({*ids, "10-14@1"}) == 4
+        assert all(id_.startswith("10-14@1+") for id_ in ids)
         assert round_.batched == 5
+
+
+async def test_a_tick_that_is_polled_again_has_the_id_of_an_earlier_batch_only_for_the_same_influencers() -> (
+    None
+):
+    rounds = no_rounds()
+    ids = []
+    for answered in ([1, 3], [1, 3], [1, 4], [0, 1, 2, 3, 4]):
+        with rounds.begin(10, 5) as round_:
+            rounds.ask(round_, range(5))
+            rows = [send(rounds) for _ in range(5)]
+            for place in answered:
+                observe(rounds, rows[place])
+            ids.append(round_.batch("10-14@1").tick_id)
+            for place in {0, 1, 2, 3, 4} - set(answered):
+                rounds.settle(rows[place], OUTCOMES["timeout"])
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    assert ids[3] == "10-14@1"
 
 
 async def test_a_round_without_answers_is_an_empty_batch() -> None:

@@ -192,6 +192,26 @@ def test_round_robin_is_fair_and_bounded(
     assert max(counts.values()) - min(counts.values()) <= 1
 
 
+@pytest.mark.parametrize("shards", [1, 3, 12, 40])
+@pytest.mark.parametrize("taken_a_look", [1, 2, 5])
+def test_round_robin_starves_nobody_on_a_queue_of_one_tick_for_each_shard(
+    shards: int, taken_a_look: int
+) -> None:
+    """A tick of a shard that waits replaces the one before it, and goes to the end: as on TICKS."""
+    turn = RoundRobin(Population(0, shards - 1, shard_size=1))
+    queue: dict[int, None] = {}
+    polled = Counter(dict.fromkeys(range(shards), 0))
+    for look in range(3_000):
+        for tick in turn.due(NOW_MS + 100 * look, len(queue)):
+            queue.pop(tick.shard, None)
+            queue[tick.shard] = None
+        for shard in list(queue)[:taken_a_look]:
+            del queue[shard]
+            polled[shard] += 1
+    assert min(polled.values()) >= 1
+    assert max(polled.values()) - min(polled.values()) <= 1
+
+
 def test_two_round_robins_name_a_tick_alike_within_a_second() -> None:
     one, other = (RoundRobin(Population(0, 4, shard_size=1), waiting_min=5) for _ in range(2))
     assert one.due(NOW_MS, 0) == other.due(NOW_MS + 999, 0) != other.due(NOW_MS + 1_999, 0)

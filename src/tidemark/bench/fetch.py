@@ -18,10 +18,13 @@ import uvloop
 from tidemark.bench.target import CONNECTIONS, ratios_to_wrk, target, wrk_per_second
 from tidemark.config import load
 from tidemark.poll.pool import Pool
+from tidemark.population import Population
 from tidemark.process import GC_THRESHOLDS
 
 PIPELINES: Final = (1, 8)
-SHARD_PKS: Final = 1_000
+POPULATION: Final = Population(1_000_000, 1_999_999)
+SHARDS: Final = POPULATION.size // POPULATION.shard_size
+"""The whole ones."""
 SHARDS_AT_ONCE: Final = 3
 
 
@@ -72,9 +75,9 @@ async def _client(url: str, pipeline: int, seconds: float) -> dict[str, float]:
     async def work(until: float) -> None:
         nonlocal observations, shard
         while time.monotonic() < until:
-            first_pk, shard = 1_000_000 + shard * SHARD_PKS, (shard + 1) % 1_000
-            with pool.begin(first_pk, SHARD_PKS) as round_:
-                pool.ask(round_, range(SHARD_PKS))
+            (first_pk, _), shard = POPULATION.shard_range(shard), (shard + 1) % SHARDS
+            with pool.begin(first_pk, POPULATION.shard_size) as round_:
+                pool.ask(round_, range(POPULATION.shard_size))
                 await round_.done
                 refused.update(round_.refused())
                 batch = round_.batch("bench")

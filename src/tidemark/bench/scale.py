@@ -40,6 +40,8 @@ INFLUENCERS_BY_POLLER: Final = 40_000
 """Ten seconds' work: well over the second in which nobody is asked about twice, and a short warm-up."""
 REPLICAS: Final = ("s1", "s2")
 SCHEDULER: Final = "c1"
+BATCH_ROWS: Final = SHARD_SIZE_PKS // 3
+"""About: a tick that is answered at `API_RPS` goes on the log in parts, twice a second."""
 WARM_UP_SECONDS_MAX: Final = 120.0
 SETTLE_SECONDS: Final = 5.0
 SETTLE_SECONDS_MAX: Final = 30.0
@@ -154,7 +156,7 @@ def _all_observed(fleet: Spread) -> bool:
 
 def _up_to_date(fleet: Spread, pollers: int) -> bool:
     """Whether both stores have everything but the last second or two."""
-    few = 2 * pollers * API_RPS // SHARD_SIZE_PKS
+    few = 2 * pollers * API_RPS // BATCH_ROWS
     lags = [fleet.get(host, "/v1/stats")["lagBatches"] for host in REPLICAS]
     return all(lag is not None and lag <= few for lag in lags)
 
@@ -178,7 +180,7 @@ def _window(fleet: Spread, seconds: float) -> dict[str, Any]:
             at, total, lag = time.monotonic(), stats["observationsTotal"], stats["lagBatches"]
             stored[host].append((at, total))
             if lag is not None:  # the log can be read
-                logged[host].append((at, total + lag * SHARD_SIZE_PKS))
+                logged[host].append((at, total + lag * BATCH_ROWS))
             fresh.append(stats["freshnessSeconds"]["p99"])
         time.sleep(SAMPLE_SECONDS)
     after, processors_after, sent_after = fleet.usage(), psutil.cpu_times(), _traffic(fleet)

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from tidemark.population import Population
+from tidemark.population import SHARD_SIZE_PKS, Population
 from tidemark.store.clickhouse import Store
 from tidemark.store.periods import RolledStep
 from tidemark.store.retention import FOREVER, Retention
@@ -25,7 +25,6 @@ from tidemark.store.rollups import Rollups, Run
 FIRST_PK: Final = 1_000_000
 MINUTE_S: Final = 60
 DAY_S: Final = 86_400
-SHARD_PKS: Final = 1_000
 BLOCK_ROWS: Final = 400_000
 """Rows of an insert: merged they lie as those of smaller ones would."""
 PHASE_MS: Final = 37_083
@@ -136,9 +135,9 @@ def _write(
 def _walk(influencers: int, minutes: int, start_s: int) -> Iterator[list[npt.NDArray[np.int64]]]:
     """Minute after minute: seconds, followers and followings of everybody, each (influencers,)."""
     rng = np.random.default_rng(1)
-    shard, place = np.divmod(np.arange(influencers), SHARD_PKS)
+    shard, place = np.divmod(np.arange(influencers), SHARD_SIZE_PKS)
     shards = int(shard[-1]) + 1
-    phase_ms = shard * PHASE_MS % (MINUTE_S * 1_000) + place * SPREAD_MS // SHARD_PKS
+    phase_ms = shard * PHASE_MS % (MINUTE_S * 1_000) + place * SPREAD_MS // SHARD_SIZE_PKS
     counters = [
         np.maximum(walk.floor, rng.normal(walk.start, 0.3 * walk.start, influencers)).astype(np.int64)
         for walk in (FOLLOWERS, FOLLOWINGS)

@@ -276,7 +276,7 @@ class Log:
     async def publish_batch(self, shard: int, batch: Batch) -> bool:
         """Put a batch on the log. When this returns, it is on the server's disk.
 
-        False when one of the same tick was there: then this one is dropped.
+        False when one of the same id was there: then this one is dropped.
         """
         added = await self._publish(streams.observation_subject(shard), batch.encode(), batch.tick_id)
         return not added.duplicate

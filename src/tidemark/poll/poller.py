@@ -1,8 +1,8 @@
 """How does a tick become a batch on the log?
 
 A poller holds no state and owns no shard. It takes ticks while it has room, asks the API, and
-acknowledges a tick when its batch is on the log's disk. When it dies in between, JetStream hands the
-tick to another, and the batch's id keeps the log free of a second one.
+acknowledges a tick when its batch is on the log's disk; where answers are slow, its batches. When it dies in
+between, JetStream hands the tick to another, and the batch's id keeps the log free of a second one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ATTEMPTS: Final = 3
 TICK_WAIT_S: Final = 2.0
 """How long one look for a tick lasts."""
 PART_S: Final = 0.5
-"""What is answered does not wait longer than this for what is not: it goes on the log as a batch of its own."""
+"""What is answered waits about so long for what is not; then it goes on the log as a batch of its own."""
 ROOM_LOOK_S: Final = 0.005
 """How often the requests that wait are counted, while there are too many."""
 LOG_RETRY_S: Final = 1.0
@@ -160,11 +160,15 @@ class _Poller:
         size = tick.last_pk - tick.first_pk + 1
         positions: Sequence[int] | npt.NDArray[np.int64] = range(size)
         refused: Counter[str] = Counter()
+        part_at = time.monotonic() + PART_S
         with self._pool.begin(tick.first_pk, size) as round_:
             for attempt in range(1, ATTEMPTS + 1):
                 self._pool.ask(round_, positions)
-                while not (await asyncio.wait((round_.done,), timeout=PART_S))[0]:
+                while not (await asyncio.wait((round_.done,), timeout=max(0.0, part_at - time.monotonic())))[
+                    0
+                ]:
                     await self._publish(tick, round_.batch(tick.id))
+                    part_at = time.monotonic() + PART_S
                 refused += round_.refused()
                 positions = round_.wanting()
                 if not len(positions) or not self._pool.reachable.is_set():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,6 @@ class Round:
         """Of the last `Rounds.ask`."""
         self._taken = np.zeros(rows.stop - rows.start, np.bool_)
         """Whose observation is in a batch."""
-        self._batches = 0
 
     @property
     def _outcome(self) -> npt.NDArray[np.uint8]:
@@ -84,13 +84,17 @@ class Round:
         return int(np.count_nonzero(self._taken))
 
     def batch(self, tick_id: str) -> Batch:
-        """What was observed since the last call, as it goes on the log: in the order of the pks."""
+        """What was observed since the last call, as it goes on the log: in the order of the pks.
+
+        All at once it has the tick's id. What is only a part of it has an id by who is in it: where the tick is polled
+        again, the log drops what is the same, and nothing else.
+        """
         answers = self._rounds.answers
         new = np.flatnonzero((self._outcome == OBSERVED) & ~self._taken)
+        whole = self.ended and not self._taken.any()
         self._taken[new] = True
         rows = self.rows.start + new
-        part = f"+{self._batches}" if self._batches else ""
-        self._batches += bool(len(new))
+        part = "" if whole else f"+{crc32(new.tobytes()):08x}"
         return Batch(
             tick_id=tick_id + part,
             pk=answers.pk[rows],

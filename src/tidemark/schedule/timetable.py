@@ -102,13 +102,14 @@ class RoundRobin:
     def due(self, now_ms: int, waiting: int) -> list[Tick]:
         """The ticks to issue now, when `waiting` of those issued were not taken yet.
 
-        The queue is kept twice as long as what was taken since the last call.
+        The queue is kept twice as long as what was taken since the last call. It holds one tick of a shard: as long as
+        no more are asked for than there are shards, none pushes out another, only to go to the end of the queue.
         """
         taken = max(0, self._issued - waiting)
-        wanted = max(self._waiting_min, 2 * taken) - waiting
-        ticks: list[Tick] = []
         shards = self._population.shards
-        while len(ticks) < min(wanted, shards):
+        wanted = min(max(self._waiting_min, 2 * taken), shards) - waiting
+        ticks: list[Tick] = []
+        while len(ticks) < wanted:
             shard = self._next
             since_ms = now_ms - self._issued_ms[shard]
             if 0 <= since_ms < 1_000:
