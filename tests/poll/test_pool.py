@@ -153,7 +153,7 @@ async def test_everybody_is_asked_once_and_answered(api: ScriptedApi, pipeline: 
         assert all(before - 1 <= at <= time.time() + 1 for at in round_.at)
         assert api.asked == dict.fromkeys(range(FIRST, FIRST + 300), 1)
         assert_good(await answered(pool, 300))
-        assert len(api.peers) <= 64 / pipeline
+        assert len(api.peers) < 300, "a connection has more than one request"
 
 
 async def test_some_of_a_tick_are_asked_again(api: ScriptedApi) -> None:
