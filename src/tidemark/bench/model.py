@@ -34,7 +34,7 @@ class Coefficients:
     nats_bytes: float = 47.0
     """`tidemark bench scale`, 8 pollers: in and out of one of the three servers; each batch comes once, goes to the
     other two and to both replicas."""
-    batch_bytes: float = 11.1
+    batch_bytes: float = 10.6
     """`tidemark bench encoding`: on the log."""
     raw_bytes: float = 2.99
     """`tidemark bench storage`: in the store."""
@@ -42,7 +42,7 @@ class Coefficients:
     """The same: hourly rollups, at an interval of a minute; they are by influencer and hour."""
     board_bytes: float = 96.0
     """`tidemark bench board`: by influencer."""
-    log_batches_per_second: float = 1_150.0
+    log_batches_per_second: float = 735.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
     serve_per_second: float = 123_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
