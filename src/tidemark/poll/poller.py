@@ -164,9 +164,7 @@ class _Poller:
         with self._pool.begin(tick.first_pk, size) as round_:
             for attempt in range(1, ATTEMPTS + 1):
                 self._pool.ask(round_, positions)
-                while not (await asyncio.wait((round_.done,), timeout=max(0.0, part_at - time.monotonic())))[
-                    0
-                ]:
+                while not await _is_done(round_.done, part_at):
                     await self._publish(tick, round_.batch(tick.id))
                     part_at = time.monotonic() + PART_S
                 refused += round_.refused()
@@ -215,6 +213,12 @@ class _Poller:
         else:
             telemetry.REFUSED.labels("repeated").inc(len(batch))
             self._complain(Counter(repeated=len(batch)), tick, len(batch))
+
+
+async def _is_done(future: asyncio.Future[None], at: float) -> bool:
+    """Whether it is done, as soon as it is, or at this time of the monotonic clock."""
+    done, _ = await asyncio.wait((future,), timeout=max(0.0, at - time.monotonic()))
+    return bool(done)
 
 
 async def _keep_alive(delivery: Delivery) -> None:
