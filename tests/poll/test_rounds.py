@@ -99,9 +99,7 @@ async def test_each_observation_is_in_one_batch_and_each_batch_has_an_id_of_its_
         assert round_.batched == 5
 
 
-async def test_a_tick_that_is_polled_again_has_the_id_of_an_earlier_batch_only_for_the_same_influencers() -> (
-    None
-):
+async def test_polled_again_only_a_batch_of_the_same_influencers_has_the_same_id() -> None:
     rounds = no_rounds()
     ids = []
     for answered in ([1, 3], [1, 3], [1, 4], [0, 1, 2, 3, 4]):

@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tidemark.bench.target import POPULATION
 from tidemark.board import Board
 from tidemark.board.gains import Baseline, gainers
 from tidemark.board.table import record_batches
 from tidemark.messages import Batch
-from tidemark.population import Population
 
-POPULATION: Final = Population(1_000_000, 1_999_999)
 CHANGED: Final = 5
 """Batches of a shard between two views: a million influencers a minute are 16,667 a second."""
 NOW_MS: Final = 1_700_000_000_000

@@ -47,7 +47,7 @@ def _batch() -> Batch:
     rng = np.random.default_rng(1)
     pk = np.arange(1_000_000, 1_000_000 + ROWS, dtype=np.uint32)
     return Batch(
-        tick_id="1000000-1003333@1700000000000",
+        tick_id=f"{pk[0]}-{pk[-1]}@1700000000000",
         pk=pk,
         observed_at_ms=1_700_000_000_000 + np.sort(rng.integers(0, 15, ROWS)).astype(np.int64),
         follower_count=np.maximum(5_000, rng.normal(100_000, 30_000, ROWS)).astype(np.uint32),

@@ -15,14 +15,12 @@ from typing import Any, Final
 
 import uvloop
 
-from tidemark.bench.target import CONNECTIONS, ratios_to_wrk, target, wrk_per_second
+from tidemark.bench.target import CONNECTIONS, POPULATION, ratios_to_wrk, target, wrk_per_second
 from tidemark.config import load
 from tidemark.poll.pool import Pool
-from tidemark.population import Population
 from tidemark.process import GC_THRESHOLDS
 
 PIPELINES: Final = (1, 8)
-POPULATION: Final = Population(1_000_000, 1_999_999)
 SHARDS: Final = POPULATION.size // POPULATION.shard_size
 """The whole ones."""
 SHARDS_AT_ONCE: Final = 3

@@ -13,15 +13,15 @@ import numpy as np
 
 from tidemark import telemetry
 from tidemark.bench.spread import NATS_HOSTS, Spread, spread
+from tidemark.bench.target import POPULATION
 from tidemark.config import Settings, load
 from tidemark.errors import LogError, TidemarkError
 from tidemark.log.client import connect
 from tidemark.messages import Batch, string_array
-from tidemark.population import SHARD_SIZE_PKS, Population
+from tidemark.population import SHARD_SIZE_PKS
 
 AT_ONCE: Final = (1, 16, 256)
 """Batches under way: as of one poller that works on one tick, on all of its sixteen, and of sixteen such pollers."""
-POPULATION: Final = Population(1_000_000, 1_999_999)
 START_SECONDS: Final = 60.0
 
 

@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Final
 
 from tidemark.errors import CallerError
+from tidemark.population import Population
 
 CONNECTIONS: Final = 64
 START_SECONDS: Final = 15
 PK: Final = 1_000_001
+POPULATION: Final = Population(1_000_000, 1_999_999)
+"""The million that benchmarks watch."""
 
 _NGINX: Final = """\
 daemon off;
