@@ -37,8 +37,9 @@ from tidemark.poll.tables import (
 PATIENCE_MS: Final = 1
 """How long the next answers are waited for here, when they are due at any moment: going back to the event loop costs
 more than most of them. What else the loop does waits meanwhile."""
-STAY_NS: Final = 1_000_000
-"""When the event loop is to have its turn while answers keep coming: after what came at once then, and a nap."""
+STAY_NS: Final = 5_000_000
+"""When the event loop is to have its turn while answers keep coming: after what came at once then, and a nap. Its
+turn, with the way back here, costs what ten answers do (docs/adr/0015)."""
 WATCHED: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 """What is registered for a connection. Edge-triggered: the kernel need not look at each again after it was read."""
 WHAT_ORDINARILY_COMES: Final = select.EPOLLIN
