@@ -34,6 +34,8 @@ def tidemark(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["simulate", "--error-share", "2"], "share"),
         (["backfill", "--interval", "0"], "whole number of seconds"),
         (["backfill", "--days", "31"], "--raw-days 31"),
+        (["bench", "steady", "--influencers", "abc"], "'abc' is no range of pks"),
+        (["bench", "merges", "--blocks", "1"], "--blocks"),
     ],
 )
 def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str) -> None:

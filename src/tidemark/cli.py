@@ -102,7 +102,8 @@ def main() -> None:
     """Watch the followers of a million influencers, every minute.
 
     `tidemark up --api http://host:port` starts the whole pipeline on this machine; without --api it starts
-    a stand-in of the Mockstagram API too. Each flag can also be given as TIDEMARK_<NAME> or in tidemark.toml.
+    a stand-in of the Mockstagram API too. What is a flag of `up` or of a role can also be given as TIDEMARK_<NAME>
+    or in tidemark.toml.
     """
 
 
@@ -324,16 +325,26 @@ def _measured(title: str, as_json: bool, measure: Callable[[], Mapping[str, Any]
     """Measure and report; an error is one line."""
     from tidemark.bench.report import show
 
-    try:
-        report = measure()
-    except TidemarkError as error:
-        complain(error)
-        sys.exit(FAILURE)
-    show(title, report, as_json)
+    _told(lambda: show(title, measure(), as_json))
+
+
+def _range(influencers: str) -> str:
+    """The same, when it is a range of pks. Raises CallerError."""
+    return str(Population.parse(influencers))
 
 
 def _progress(text: str) -> None:
     click.echo(text, err=True)
+
+
+@bench.command("machine")
+@_target
+@_as_json
+def bench_machine(kind: str, as_json: bool) -> None:
+    """What the machine can do at all: a core alone, all of them at once, and wrk. Begin with this one."""
+    from tidemark.bench.machine import measure
+
+    _measured("machine", as_json, lambda: measure(kind))
 
 
 @bench.command("fetch")
@@ -370,7 +381,7 @@ def bench_steady(minutes: int, influencers: str, pipeline: int, as_json: bool) -
     """A million influencers every minute: coverage, freshness, CPU, memory."""
     from tidemark.bench.steady import measure
 
-    _measured("steady", as_json, lambda: measure(minutes, influencers, pipeline, _progress))
+    _measured("steady", as_json, lambda: measure(minutes, _range(influencers), pipeline, _progress))
 
 
 @bench.command("read")
@@ -397,7 +408,9 @@ def bench_live(
     """Live streams while a million influencers are written every minute: delay, what was missed, CPU, memory."""
     from tidemark.bench.live import measure
 
-    _measured("live", as_json, lambda: measure(streams, stuck, seconds, influencers, stats, _progress))
+    _measured(
+        "live", as_json, lambda: measure(streams, stuck, seconds, _range(influencers), stats, _progress)
+    )
 
 
 @bench.command("storage")
@@ -473,19 +486,18 @@ def bench_scale(
     from tidemark.bench import scale
     from tidemark.bench.plot import draw
 
-    try:
+    def work() -> None:
         report = scale.measure(seconds, rounds, scale.parse_sizes(pollers), pipeline, seed, _progress)
-    except TidemarkError as error:
-        complain(error)
-        sys.exit(USAGE if isinstance(error, CallerError) else FAILURE)
-    if svg:
-        svg.write_text(draw(report))
-    if markdown:
-        markdown.write_text(scale.markdown(report))
-    if as_json:
-        click.echo(json.dumps(report))
-    else:
-        scale.show(report)
+        if svg:
+            svg.write_text(draw(report))
+        if markdown:
+            markdown.write_text(scale.markdown(report))
+        if as_json:
+            click.echo(json.dumps(report))
+        else:
+            scale.show(report)
+
+    _told(work)
 
 
 @bench.command("log")

@@ -44,7 +44,7 @@ class Coefficients:
     """`tidemark bench board`: by influencer."""
     log_batches_per_second: float = 735.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
-    serve_per_second: float = 123_000.0
+    serve_per_second: float = 121_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
     connections: int = 128
     """Of one poller to one API address: where the limit begins and, on a fast API, stays."""

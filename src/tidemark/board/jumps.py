@@ -7,7 +7,8 @@ Who buys followers gets them at once. A change counts as a jump when it is all o
   the median absolute deviation about no change (Hampel, 1974). Half of everybody would have to jump to move it,
   and where counts wander a lot, more is needed to stand out;
 - no less than FOLLOWERS_MIN followers;
-- by half of what there was, up or down: a fraction of the followers of somebody famous is no jump.
+- to RATIO_MIN times what there was or more, or down to what that is RATIO_MIN times of: a fraction of the
+  followers of somebody famous is no jump.
 
 Chance alone stays below that: a normal change exceeds eight standard deviations once in 10**15 observations.
 """

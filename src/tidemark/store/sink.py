@@ -12,7 +12,7 @@ The log delivers at least once, and the store inserts whole blocks or nothing. S
 - A batch that comes again while its block waits to be stored is acknowledged with a later block. So where a stop
   gives a block up, no later one is stored or acknowledged either: all of it comes again at the next start.
 
-Nothing here relies on the sequence numbers of the stream: they may start again after a hard kill.
+Nothing that is stored relies on the sequence numbers of the stream: they may start again after a hard kill.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Limits:
     """What streams may take, and how long. Seconds unless a name says otherwise."""
 
     streams_max: int = 12_000
-    """Open at once; past it 503. 30 kB each, and a file descriptor."""
+    """Open at once; past it 503. 20 kB each, and a file descriptor."""
     sweep: float = 1.0
     """One pass over all streams does the work of a timer each; statistics go out with it."""
     ping: float = 15.0
