@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,13 @@ def test_up_has_the_flags_that_other_programs_rely_on() -> None:
         "classify-interval",
     ]:
         assert f"--{flag} " in said
+
+
+def test_a_replay_makes_no_store_where_none_was(tmp_path: Path) -> None:
+    done = tidemark("replay", "--data", str(tmp_path / "mistyped"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"there is no store in {tmp_path / 'mistyped' / 'store'}" in done.stderr
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_benchmarks_are_listed() -> None:

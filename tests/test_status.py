@@ -89,6 +89,7 @@ def test_rates_are_what_happened_between_two_looks() -> None:
     minute = {**STATS, "observationsPerSecond": 16.7}
     told = report(*[[look("serve", 30, at, "", stats=minute)] for at in (0, 2)])
     assert told["observationsPerSecond"] == 16.7, "of a thousand influencers, most seconds see no tick at all"
+    assert told["storedPerSecond"] == 16.7
     told = found()
     assert told["ticksPerSecond"] is None  # no scheduler runs here
     assert (told["coverage"], told["lagBatches"], told["observationsTotal"]) == (0.9876, 3, 123_456_789)
@@ -114,7 +115,8 @@ def test_each_process_tells_what_is_its_own() -> None:
     assert first["api"] == [{"url": API, "inFlightLimit": 128, "breaker": "open", "requestSeconds": 0.0025}]
     assert second["api"][0]["breaker"] == "closed"
     assert history["insertSeconds"] == pytest.approx(0.01)
-    assert (history["storedPerSecond"], history["lagBatches"]) == (15_000, 3)
+    assert (history["storedPerSecond"], history["stored"], history["lagBatches"]) == (15_000, 120_000, 3)
+    assert (first["observations"], first["ticks"]) == (70_000, 70)
 
 
 def test_what_the_store_cannot_read_stands_out() -> None:
@@ -156,13 +158,13 @@ def shown(told: dict[str, Any]) -> str:
 def test_the_tables() -> None:
     text = shown(found())
     for part in (
-        "10,000 observations/s, 10.0 ticks/s, refused: status 3, timeout 4",
+        "70,000 observations of 70 ticks, refused: status 3, timeout 4",
         f"{API}: 128 in flight at most, breaker open, 2.5 ms a request",
-        "15,000 stored/s, 10.0 ms an insert, lag 3 batches",
+        "120,000 stored, 10.0 ms an insert, lag 3 batches",
         "0:01:42",
         "98.76%",
         "p50 30.0 s, p99 59.4 s, max 61.0 s",
-        "? ticks, 15,000 observations, 15,000 stored",
+        "15,000 observations, over the last minute",
         "123,456,789 observations",
     ):
         assert part in text

@@ -239,7 +239,7 @@ def backfill_command(settings: Settings, days: float, seed: int) -> None:
 
 
 @main.command("export")
-@_settings("store", "store_megabytes", "host", "port", "data")
+@_settings("store", "store_megabytes", "data")
 @click.option("--pk", type=click.IntRange(0, PK_MAX), help="One influencer; without it, everybody.")
 @click.option(
     "--from", "from_", default="", help="From when on, RFC 3339 or Unix seconds. Default: all that is kept."
@@ -265,7 +265,7 @@ def export_command(
 
     The columns are pk, observed_at, follower_count, following_count and follower_ratio, the order is that of pk and
     time, and no amount of rows takes more memory. An embedded store must not be open elsewhere: stop `up` or `serve`,
-    or ask `serve` itself, at --host and --port, for one: `/v1/influencers/{pk}/series?step=raw&format=csv&from=...`.
+    or ask `serve` itself for one: `/v1/influencers/{pk}/series?step=raw&format=csv&from=...`.
     A ClickHouse server's store may be in use.
 
     \b

@@ -1,7 +1,9 @@
 """How is what runs on this data folder doing? `tidemark status`.
 
 Each process leaves a note in the data folder and answers /metrics; the history answers /v1/stats. They are
-looked at twice, a second apart, and rates are what happened in between.
+looked at twice, a second apart, and rates are what happened in between; that of the observations is the history's own,
+over the last minute, because most seconds of a small population see none. What one process has done is told since it
+began.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
@@ -99,7 +100,7 @@ def _look(note: Mapping[str, Any]) -> Look | None:
         cpu_s=times.user + times.system,
         rss_bytes=rss,
         values=_values(note["metrics"]) if "metrics" in note else None,
-        stats=_stats(process, note["metrics"]) if note["role"] == "serve" else None,
+        stats=_stats(note["url"]) if "url" in note else None,
     )
 
 
@@ -124,23 +125,12 @@ def parse(text: str) -> Values:
     return values
 
 
-def _stats(process: psutil.Process, metrics_url: str) -> dict[str, Any] | None:
-    """Ask the HTTP API. Its port, which may be any, is the one where the process listens beside its metrics."""
-    metrics = urlsplit(metrics_url)
-    try:
-        listening = [
-            connection.laddr.port
-            for connection in process.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port != metrics.port
-        ]
-    except psutil.Error:
-        return None
-    host = f"[{metrics.hostname}]" if ":" in (metrics.hostname or "") else metrics.hostname
-    for port in listening:
-        with suppress(ValueError):
-            if text := telemetry.ask(f"http://{host}:{port}/v1/stats", ASK_S):
-                found: dict[str, Any] = json.loads(text)
-                return found
+def _stats(url: str) -> dict[str, Any] | None:
+    """Ask the HTTP API."""
+    with suppress(ValueError):
+        if text := telemetry.ask(f"{url}/v1/stats", ASK_S):
+            found: dict[str, Any] = json.loads(text)
+            return found
     return None
 
 
@@ -160,10 +150,10 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
         "observationsTotal": of_serve.get("observationsTotal"),
         "lagBatches": of_serve.get("lagBatches"),
         "ticksPerSecond": _rate(pairs, "schedule", "tidemark_ticks_total"),
-        # Of a small population some looks see no tick at all; serve counts over a longer time, and the whole fleet.
         "observationsPerSecond": of_serve.get("observationsPerSecond")
         or _rate(pairs, "poll", "tidemark_observations_total"),
-        "storedPerSecond": _rate(pairs, "serve", "tidemark_stored_total"),
+        "storedPerSecond": of_serve.get("observationsPerSecond")
+        or _rate(pairs, "serve", "tidemark_stored_total"),
         "verdictsPerSecond": _rate(pairs, "classify", "tidemark_classify_seconds_count"),
         "refused": _refused(after),
         "damagedParts": _damaged(after),
@@ -188,9 +178,12 @@ def _process(before: Look, after: Look) -> dict[str, Any]:
     match after.role:
         case "schedule":
             told["ticksPerSecond"] = _rate(pair, "schedule", "tidemark_ticks_total")
+            told["ticks"] = _count(values, "tidemark_ticks_total")
         case "poll":
             told["ticksPerSecond"] = _rate(pair, "poll", "tidemark_tick_delay_seconds_count")
+            told["ticks"] = _count(values, "tidemark_tick_delay_seconds_count")
             told["observationsPerSecond"] = _rate(pair, "poll", "tidemark_observations_total")
+            told["observations"] = _count(values, "tidemark_observations_total")
             told["refused"] = _refused([after])
             told["api"] = [
                 {
@@ -209,6 +202,7 @@ def _process(before: Look, after: Look) -> dict[str, Any]:
             ]
         case "serve":
             told["storedPerSecond"] = _rate(pair, "serve", "tidemark_stored_total")
+            told["stored"] = _count(values, "tidemark_stored_total")
             told["insertSeconds"] = _insert_seconds(before.values or {}, values)
             told["lagBatches"] = (after.stats or {}).get("lagBatches")
     return told
@@ -222,6 +216,11 @@ def _rate(pairs: Iterable[tuple[Look, Look]], role: str, name: str) -> float | N
         if second.role == role and first.values is not None and second.values is not None
     ]
     return round(sum(rates), 3) if rates else None
+
+
+def _count(values: Values, name: str) -> int:
+    """A counter, since the process began."""
+    return int(values.get((name, ""), 0.0))
 
 
 def _refused(looks: Iterable[Look]) -> dict[str, int]:
@@ -283,8 +282,8 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     )
     figures.add_row(
         "a second",
-        f"{_text(report['ticksPerSecond'], ',.1f')} ticks, {_text(report['observationsPerSecond'], ',.0f')}"
-        f" observations, {_text(report['storedPerSecond'], ',.0f')} stored",
+        f"{_text(report['observationsPerSecond'], ',.0f')} observations"
+        + ("" if report["observationsTotal"] is None else ", over the last minute"),
     )
     figures.add_row("in the store", f"{_text(report['observationsTotal'], ',')} observations")
     if damaged := report["damagedParts"]:
@@ -314,11 +313,11 @@ def _details(process: Mapping[str, Any]) -> Iterator[str]:
     """What only this role has."""
     if "observationsPerSecond" in process:
         yield (
-            f"{_text(process['observationsPerSecond'], ',.0f')} observations/s,"
-            f" {_text(process['ticksPerSecond'], ',.1f')} ticks/s, refused: {_counts(process['refused'])}"
+            f"{process['observations']:,} observations of {process['ticks']:,} ticks,"
+            f" refused: {_counts(process['refused'])}"
         )
     elif "ticksPerSecond" in process:
-        yield f"{_text(process['ticksPerSecond'], ',.1f')} ticks/s"
+        yield f"{process['ticks']:,} ticks"
     for api in process.get("api", ()):
         yield (
             f"{api['url']}: {api['inFlightLimit']} in flight at most, breaker {api['breaker']},"
@@ -332,7 +331,7 @@ def _details(process: Mapping[str, Any]) -> Iterator[str]:
         )
     if "insertSeconds" in process:
         yield (
-            f"{_text(process['storedPerSecond'], ',.0f')} stored/s,"
+            f"{process['stored']:,} stored,"
             f" {_milliseconds(process['insertSeconds'])} an insert,"
             f" lag {_text(process['lagBatches'], ',')} batches"
         )

@@ -144,10 +144,9 @@ def start_metrics(settings: Settings) -> int:
 @contextmanager
 def registered(settings: Settings, role: str, **facts: Any) -> Iterator[None]:
     """Leave a note in the data folder while this process runs, for `tidemark status`."""
-    folder = settings.data / RUN_FOLDER
-    note = folder / f"{role}-{os.getpid()}.json"
+    note = _note(settings, role)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps({"role": role, "pid": os.getpid(), "since": int(time.time()), **facts}))
     except OSError as error:
         raise TidemarkError(
@@ -159,6 +158,17 @@ def registered(settings: Settings, role: str, **facts: Any) -> Iterator[None]:
     finally:
         with suppress(OSError):
             note.unlink()
+
+
+def add_to_note(settings: Settings, role: str, **facts: Any) -> None:
+    """What this process knows only now, into the note that `registered` left."""
+    note = _note(settings, role)
+    with suppress(OSError, ValueError):  # only `status` misses it
+        note.write_text(json.dumps(json.loads(note.read_text()) | facts))
+
+
+def _note(settings: Settings, role: str) -> Path:
+    return settings.data / RUN_FOLDER / f"{role}-{os.getpid()}.json"
 
 
 def ask(url: str, deadline_s: float) -> str | None:

@@ -12,6 +12,7 @@ from tidemark.population import Population
 
 POPULATION = Population(100, 121, shard_size=5)
 """Four whole blocks and one of two names."""
+EVERYBODY = np.ones(101, np.uint32)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
 FEW = st.sampled_from(["a", "b", "Émile", "数据", "🌊🌊", "x" * 64])
 
@@ -67,32 +68,36 @@ def test_search_finds_nobody(text: str) -> None:
     names = Names(POPULATION)
     names.put(slice(0, 2), strings(["ann", "bob"]))
     names.reindex()
-    assert names.search(text, 10) == []
+    assert names.search(text, 10, EVERYBODY) == []
 
 
 def test_search_finds_the_exact_pk_then_names_then_other_pks() -> None:
     names = Names(Population(10, 110, shard_size=7))
     names.put(slice(0, 3), strings(["1x", "11y", "2z"]))
     names.reindex()
-    assert names.search("11", 10) == [1, 100]  # pk 11, whose name it begins too, and pk 110
-    assert names.search("1", 5) == [1, 0, 2, 3, 4]
-    assert names.search("1", 1) == [1]
-    assert names.search("11", 0) == []
+    assert names.search("11", 10, EVERYBODY) == [1, 100]  # pk 11, whose name it begins too, and pk 110
+    assert names.search("1", 5, EVERYBODY) == [1, 0, 2, 3, 4]
+    assert names.search("1", 1, EVERYBODY) == [1]
+    assert names.search("11", 0, EVERYBODY) == []
+    some = EVERYBODY.copy()
+    some[[0, 1, 3, 4]] = 0
+    assert names.search("1", 3, some) == [2, 5, 6], "who was never observed takes nobody's place"
+    assert names.search("11", 3, some) == [100]
 
 
 def test_a_changed_name_is_found_from_the_next_reindex_on() -> None:
     names = Names(POPULATION)
     names.put(slice(0, 2), strings(["Ann", "anna"]))
-    assert names.search("an", 10) == []
+    assert names.search("an", 10, EVERYBODY) == []
     names.reindex()
     assert names.changed_since_reindex == 0
-    assert names.search("AN", 10) == [0, 1]
+    assert names.search("AN", 10, EVERYBODY) == [0, 1]
     names.put(slice(0, 1), strings(["Zoe"]))
     assert names.changed_since_reindex == 1
-    assert names.search("an", 10) == [1]
-    assert names.search("z", 10) == []
+    assert names.search("an", 10, EVERYBODY) == [1]
+    assert names.search("z", 10, EVERYBODY) == []
     names.reindex()
-    assert names.search("z", 10) == [0]
+    assert names.search("z", 10, EVERYBODY) == [0]
 
 
 @given(st.lists(NAMES | FEW, min_size=1, max_size=22), NAMES | FEW, st.integers(1, 30))
@@ -108,7 +113,7 @@ def test_search_against_looking_at_every_name(texts: list[str], text: str, limit
             if fold_by_hand(name).startswith(folded)
         )
         by_pk = [index for index in range(22) if str(100 + index).startswith(asked)]
-        found = names.search(asked, limit)
+        found = names.search(asked, limit, EVERYBODY)
         assert len(found) == min(limit, len({index for _, index in by_name} | set(by_pk)))
         if not by_pk:
             assert found == [index for _, index in by_name][:limit]

@@ -123,6 +123,7 @@ def test_search_answers_with_who_is_observed(board: Board, view: View) -> None:
     board.names.reindex()
     assert [one.pk for one in view.search("NAME10", 3)] == [100, 101, 102]
     assert [one.pk for one in view.search("103", 3)] == []
+    assert [one.pk for one in view.search("10", 10)] == [pk for pk in range(100, 110) if view.latest(pk)]
 
 
 def test_a_leaderboard_of_some_keeps_the_ranks_among_all(board: Board) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -186,6 +187,34 @@ def test_the_export_of_all_has_every_point(visit: Visit) -> None:
         page.get_by_role("link", name="Export CSV").click()
     rows = Path(started.value.path()).read_text().splitlines()
     assert len(rows) == 1 + int(points[1].replace(",", ""))
+
+
+def test_labels_of_large_counts_are_not_cut_off(visit: Visit, scene: Scene) -> None:
+    visitor = visit()
+    at = list(range(scene.now_s - 1_200, scene.now_s - 600, 60))
+    told = {
+        "pk": int(PAGE.rpartition("/")[2]),
+        "step": "raw",
+        "time": at,
+        "followerCount": [123_456_000 + 60 * place for place in range(len(at))],
+        "followingCount": [50] * len(at),
+        "followerRatio": [2_469_120.0] * len(at),
+    }
+    visitor.page.route("**/series?*", lambda route: route.fulfill(json=told))
+    first, last = (f"{datetime.fromtimestamp(one, UTC):%Y-%m-%dT%H:%M:%SZ}" for one in (at[0], at[-1]))
+    page = visitor.open(f"{PAGE}?from={first}&to={last}")  # what is newer stays out
+    widths = "charts => charts.map(chart => parseFloat(chart.style.left))"
+    page.wait_for_function(f"""() => {{
+        const left = ({widths})([...document.querySelectorAll(".u-over")]);
+        return left.length === 3 && left.every(one => one === left[0]);
+    }}""")  # the narrower ones follow the widest
+    needed = page.evaluate("""() => {
+        const context = document.createElement("canvas").getContext("2d");
+        context.font = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
+        return context.measureText("123,456,000").width;
+    }""")
+    left, *_ = page.eval_on_selector_all(".u-over", widths)
+    assert left >= needed + 8, "the label and its gap"
 
 
 def test_gaps_and_jumps_are_told(visit: Visit, scene: Scene) -> None:

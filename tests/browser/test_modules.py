@@ -59,6 +59,13 @@ def test_jumps(call: Call) -> None:
     assert call("series", "jumps", time, still, 60)[0] == [], "less than 1% is none, however calm the rest"
     wild = [10_000 + (index * index * 7_919) % 9_001 for index in range(60)]
     assert call("series", "jumps", time, wild, 60)[0] == [], "nor is a step as wild as all others"
+    once = [50] * 30 + [90] * 30
+    (jump,), _ = call("series", "jumps", time, once, 60)
+    assert jump["index"] == 30, "one step of a count that rests"
+    moving = [50] * 40 + [50 + (index * 37) % 101 for index in range(1, 21)]
+    assert call("series", "jumps", time, moving, 60)[0] == [], (
+        "a count that rested and now moves does not jump"
+    )
 
 
 def test_a_series_goes_on(call: Call) -> None:
@@ -121,3 +128,13 @@ def test_ranges(call: Call) -> None:
     assert closest["to"] - closest["from"] == 60
     moved, _ = call("range", "moved", range_, [0, 1_000], 0.25, 1_100)
     assert (moved["from"], moved["to"]) == (100, 1_100), "not beyond now"
+
+
+def test_a_range_that_nobody_asked_for_begins_with_the_first_point(call: Call) -> None:
+    now_s = 1_000_000
+    day = {"preset": "24h", "from": None, "to": None}
+    unasked = day | {"unasked": True}
+    assert call("range", "shown", day, now_s, now_s - 600)[0] == [now_s - 86_400, now_s]
+    assert call("range", "shown", unasked, now_s, now_s - 600)[0] == [now_s - 600, now_s]
+    assert call("range", "shown", unasked, now_s, now_s - 90_000)[0] == [now_s - 86_400, now_s]
+    assert call("range", "shown", unasked, now_s)[0] == [now_s - 86_400, now_s], "nothing is there yet"

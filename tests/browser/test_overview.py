@@ -83,6 +83,17 @@ def test_searching_answers_while_one_types(visit: Visit) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(f"influencer-{TOLD[2]}")
 
 
+def test_enter_takes_whom_the_whole_text_means(visit: Visit) -> None:
+    page = visit().open("/")
+    page.keyboard.press("/")
+    pk = str(TOLD[2])
+    page.get_by_role("combobox", name="Search").press_sequentially(pk[:-1])
+    expect(page.get_by_role("option").first).to_be_visible()
+    page.keyboard.press(pk[-1])
+    page.keyboard.press("Enter")  # while what is listed answers a shorter text
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"influencer-{pk}")
+
+
 def test_everything_works_by_keyboard(visit: Visit) -> None:
     page = visit().open(f"/influencers/{GAP_PK}?range=6h")
     page.keyboard.press("Tab")

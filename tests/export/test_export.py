@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import subprocess
 import sys
 import time
@@ -56,6 +58,10 @@ def test_csv_and_parquet_hold_what_was_stored(store: Store, tmp_path: Path) -> N
         b"curl 'http://127.0.0.1:8000/v1/influencers/1000001/series?step=raw&format=csv&from=5&to="
         in busy.stderr
     )
+    notes = tmp_path / "data" / "run"
+    notes.mkdir()
+    (notes / "serve.json").write_text(json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:8290"}))
+    assert b"curl 'http://127.0.0.1:8290/v1/influencers/1000001" in export(tmp_path, "--pk", "1000001").stderr
     store.close()
     done = export(tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -231,7 +231,7 @@ async def test_search(client: httpx.AsyncClient) -> None:
     assert [item["pk"] for item in (await client.get("/v1/influencers?search=1004")).json()["items"]] == [
         1004
     ]
-    assert (await client.get("/v1/influencers?search=nobody")).json() == {"total": 0, "items": []}
+    assert (await client.get("/v1/influencers?search=nobody")).json() == {"items": [], "more": False}
 
 
 async def test_stats(client: httpx.AsyncClient) -> None:

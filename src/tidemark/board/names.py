@@ -73,8 +73,8 @@ class Names:
             self.changed_since_reindex = 0
             self._index = SearchIndex(list(self._blocks), self._block_size)
 
-    def search(self, text: str, limit: int) -> list[int]:
-        """The indices, at most `limit`, of whom `text` may mean, likeliest first.
+    def search(self, text: str, limit: int, observed: npt.NDArray[np.uint32]) -> list[int]:
+        """The indices, at most `limit`, of whom `text` may mean, likeliest first: of those where `observed` is not 0.
 
         First the influencer whose pk it is, then the names that begin with it in the order of their letters,
         then the pks that begin with it. Upper and lower case are the same, see `search.fold`. A name that
@@ -87,17 +87,18 @@ class Names:
         found: dict[int, None] = {}
         ranges = pk_ranges(text, self._population)
         if ranges and ranges[0].start + self._population.first == int(text):
-            found[ranges.pop(0).start] = None
+            its_own = ranges.pop(0).start
+            if observed[its_own]:
+                found[its_own] = None
         for index in self._index.starting_with(folded):
             if len(found) >= limit:
                 break
-            if fold(self.name(index) or "").startswith(folded):
+            if observed[index] and fold(self.name(index) or "").startswith(folded):
                 found[index] = None
         for indices in ranges:
-            for index in indices:
-                if len(found) >= limit:
-                    break
-                found[index] = None
+            # Some of them may have been found by name already.
+            first = np.flatnonzero(observed[indices.start : indices.stop])[: limit + len(found)]
+            found |= dict.fromkeys((indices.start + first).tolist())
         return list(found)[:limit]
 
     def _cut(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

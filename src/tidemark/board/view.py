@@ -150,7 +150,8 @@ class View:
 
     def search(self, text: str, limit: int) -> list[Latest]:
         """Whom `text` may mean, of those observed, likeliest first: see `Names.search`."""
-        found = (self.latest(index + self.population.first) for index in self.names.search(text, limit))
+        indices = self.names.search(text, limit, self.values.observed_at)
+        found = (self.latest(index + self.population.first) for index in indices)
         return [latest for latest in found if latest is not None]
 
     def coverage(self, now_ms: int, interval_ms: int, grace_ms: int = COVERAGE_GRACE_MS) -> float:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from tidemark import telemetry
 from tidemark.config import Settings
 from tidemark.errors import CallerError, StoreInUseError
 from tidemark.export.table import observations
@@ -56,7 +57,9 @@ def _instead(settings: Settings, pk: int | None, from_s: int, to_s: int) -> str:
     now_s = int(time.time())
     to_s = min(to_s, now_s + 1)
     query = f"step=raw&format=csv&from={from_s or to_s - 86_400}&to={to_s}"
-    return f"or ask `serve`: curl 'http://{settings.host}:{settings.port}/v1/influencers/{pk}/series?{query}'"
+    known = f"http://{settings.host}:{settings.port}"
+    url = next((note["url"] for note in telemetry.running(settings.data) if "url" in note), known)
+    return f"or ask `serve`: curl '{url}/v1/influencers/{pk}/series?{query}'"
 
 
 def _seconds(name: str, text: str) -> int:

@@ -69,8 +69,16 @@ class Listing(msgspec.Struct, rename="camel"):
     """Some influencers, of one moment."""
 
     total: int
-    """How many there are in all: on a leaderboard, everybody observed, or those of them that are listed."""
+    """How many there are in all: everybody observed, or those of them that are listed."""
     items: list[Influencer]
+
+
+class Found(msgspec.Struct, rename="camel"):
+    """Whom a text may mean, likeliest first."""
+
+    items: list[Influencer]
+    more: bool
+    """Whether there are others beyond `limit`."""
 
 
 class Gainer(Influencer, rename="camel"):
@@ -310,6 +318,7 @@ def schemas() -> tuple[dict[type, dict[str, Any]], dict[str, Any]]:
 
 ANSWERS: Final[tuple[type[msgspec.Struct], ...]] = (
     Influencer,
+    Found,
     Listing,
     Gainers,
     Changes,

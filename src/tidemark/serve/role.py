@@ -83,7 +83,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"ready http://{shown}:{port}", flush=True)
+        url = f"http://{shown}:{port}"
+        telemetry.add_to_note(settings, "serve", url=url)
+        print(f"ready {url}", flush=True)
         try:
             await _Work(settings, board, store, sink, verdicts, progress, figures, gains, live).run(stop)
         finally:  # after a failure too: uvloop does not close while a server listens

@@ -24,6 +24,7 @@ from tidemark.serve.answers import (
     AveragePoints,
     Change,
     Changes,
+    Found,
     Gainer,
     Gainers,
     Influencer,
@@ -132,7 +133,7 @@ def router(sources: Sources) -> APIRouter:
         ]
         return _json(Changes(number, answers.rfc3339(latest.observed_at), found))
 
-    @routes.get("/influencers", responses=answer(Listing), response_class=Response)
+    @routes.get("/influencers", responses=answer(Found), response_class=Response)
     async def search(
         request: Request,
         search: Annotated[
@@ -141,10 +142,9 @@ def router(sources: Sources) -> APIRouter:
         limit: Limit = 20,
     ) -> Response:
         """Whom a text may mean: by pk or by the beginning of a username."""
-        found = board.view.search(search, limit)
-        return await compressed(
-            request, _json(Listing(len(found), [Influencer.of(latest) for latest in found]))
-        )
+        found = board.view.search(search, limit + 1)
+        items = [Influencer.of(latest) for latest in found[:limit]]
+        return await compressed(request, _json(Found(items, more=len(found) > limit)))
 
     @routes.get("/leaderboard", responses=answer(Listing), response_class=Response)
     async def leaderboard(

@@ -21,6 +21,12 @@ FREE_MIN_BYTES: Final = 64 * 2**20
 """With less free space than this a store is not opened: a merge could not even begin."""
 
 
+def require_store(folder: Path) -> None:
+    """Raise StoreError where nobody ever kept a store: to make one there would hide a folder that was mistyped."""
+    if not (folder / LOCK_FILE).exists():
+        raise StoreError(f"there is no store in {folder}: name its --data or --store")
+
+
 class FolderLock:
     """The exclusive right to a store's folder, held from the constructor to `release`.
 

@@ -18,7 +18,7 @@ from tidemark.population import PK_MAX
 from tidemark.store import dsn as addresses
 from tidemark.store import sql
 from tidemark.store.handle import Handle
-from tidemark.store.lock import LOCK_FILE, FolderLock
+from tidemark.store.lock import FolderLock, require_store
 
 PAGE_ROWS: Final = 500_000
 """Rows of a page: 8 MB, and a granule or two more of each day's part than it holds."""
@@ -46,8 +46,7 @@ class Pages:
         self._page_rows = page_rows
         with ExitStack() as resources:
             if isinstance(target, addresses.Embedded):
-                if not (target.path / LOCK_FILE).exists():
-                    raise StoreError(f"there is no store in {target.path}: name its --data or --store")
+                require_store(target.path)
                 resources.callback(FolderLock(target.path).release)
             self._handle = Handle(target, memory_bytes)
             resources.callback(self._handle.close)

@@ -5,7 +5,9 @@ import { h, save } from "./dom.js";
 import { colour } from "./theme.js";
 import { ticks } from "./format.js";
 
-const AXIS_PX = 58; // the same for all charts, so that their times stand below each other
+const AXIS_LEAST_PX = 58;
+const AXIS_GAP_PX = 8; // between a label and the plot
+const TIME_LABEL_HALF_PX = 32; // the last one may stand at the very end
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const MARK_PX = 4;
 const DRAG_LEAST_PX = 6; // a shorter drag is a click with an unsteady hand
@@ -25,7 +27,8 @@ const TIME_LABELS = [
 ];
 
 /**
- * One chart in a <figure>. The handlers of `on`: cursor(time or null), zoom(from, to), reset(), key(event).
+ * One chart in a <figure>. The handlers of `on`: cursor(time or null), zoom(from, to), reset(), key(event); and
+ * charts(), those of the page: their value axes are equally wide, so that their times stand below each other.
  * `draw` is given what to show; everything is in Unix seconds.
  */
 export class Chart {
@@ -36,6 +39,8 @@ export class Chart {
   #marks = [];
   #heightPx;
   #on;
+  #axisNeedsPx = AXIS_LEAST_PX; // for the widest label of this chart
+  #axisPx = AXIS_LEAST_PX; // as it is drawn
 
   constructor(place, { title, heightPx, on, pngName }) {
     this.title = title;
@@ -173,20 +178,20 @@ export class Chart {
         series.push({ points: { show: false } }, { points: { show: false } });
       }
     }
-    const axis = { font: FONT, stroke: paint("--muted"), ticks: { show: false }, gap: 8 };
+    const axis = { font: FONT, stroke: paint("--muted"), ticks: { show: false }, gap: AXIS_GAP_PX };
     const grid = { stroke: paint("--line"), width: 1 };
     this.#plot = new uPlot(
       {
         width: Math.max(200, this.area.clientWidth),
         height: this.#heightPx,
-        padding: [10, 24, 0, 0],
+        padding: [10, TIME_LABEL_HALF_PX, 0, 0],
         legend: { show: false },
         series,
         bands,
         scales: { x: { time: true, range: () => this.#shown }, y: { range: (plot, low, high) => padded(low, high) } },
         axes: [
           { ...axis, grid: { show: false }, values: TIME_LABELS, space: 64 },
-          { ...axis, grid, size: AXIS_PX, space: 28, incrs: whole ? WHOLE_STEPS : undefined, values: (plot, splits, index, space, step) => this.writeTicks(splits, step) },
+          { ...axis, grid, size: (plot, labels) => this.#axisSize(plot, labels), space: 28, incrs: whole ? WHOLE_STEPS : undefined, values: (plot, splits, index, space, step) => this.writeTicks(splits, step) },
         ],
         cursor: {
           y: false,
@@ -197,12 +202,31 @@ export class Chart {
         hooks: {
           setCursor: [(plot) => this.#on.cursor(plot.cursor.left >= 0 ? plot.posToVal(plot.cursor.left, "x") : null)],
           setSelect: [(plot) => this.#selected(plot)],
-          draw: [(plot) => this.#drawMarks(plot)],
+          draw: [(plot) => this.#drawMarks(plot), () => this.#align()],
         },
       },
       data,
       this.area,
     );
+  }
+
+  /** How wide the value axis is: labels that are cut off are read as other numbers. */
+  #axisSize(plot, labels) {
+    if (labels?.length) {
+      plot.ctx.save();
+      plot.ctx.font = FONT;
+      const widest = Math.max(...labels.map((label) => plot.ctx.measureText(label ?? "").width));
+      plot.ctx.restore();
+      this.#axisNeedsPx = Math.max(AXIS_LEAST_PX, Math.ceil(widest) + AXIS_GAP_PX + 2);
+    }
+    return (this.#axisPx = Math.max(...this.#on.charts().map((chart) => chart.#axisNeedsPx), this.#axisNeedsPx));
+  }
+
+  /** The others follow when this one's labels became wider or narrower. */
+  #align() {
+    for (const chart of this.#on.charts()) {
+      if (chart.#plot && chart.#axisPx !== this.#axisPx) queueMicrotask(() => chart.#plot.redraw(false, true));
+    }
   }
 
   #selected(plot) {

@@ -12,6 +12,7 @@ import { Timeline } from "./timeline.js";
 
 const AVERAGE_EVERY_MS = 60_000; // the store has a new average once a minute
 const WITHOUT_STREAM_MS = 15_000;
+const every = (seconds) => (seconds === 60 ? "every minute" : seconds ? `every ${format.duration(seconds)}` : "as fast as the API answers");
 const average = { name: "averageFollowerCount", title: "Average followers", write: format.count };
 
 /** Show the overview in `main`; `live` is the tab's stream. Returns what a new theme needs. */
@@ -59,6 +60,7 @@ export function show(main, live) {
   function take(found) {
     stats = found;
     const { suspicious } = found;
+    put("lead", `Every influencer, ${every(found.intervalSeconds)}.`);
     put("average", format.count(found.averageFollowerCount));
     put("average-over", found.observed ? `across ${format.count(found.observed)} influencers` : "");
     put("influencers", format.count(found.influencers));

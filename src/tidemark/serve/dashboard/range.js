@@ -15,19 +15,20 @@ const seconds = new Map(PRESETS);
 const iso = (atS) => new Date(atS * 1_000).toISOString().replace(".000Z", "Z");
 
 /**
- * The range in a URL's query: {preset, from, to}; `from` and `to` are Unix seconds, null unless zoomed.
- * What cannot be understood is left out.
+ * The range in a URL's query: {preset, from, to}; `from` and `to` are Unix seconds, null unless zoomed. `unasked` where
+ * the query names no preset. What cannot be understood is left out.
  */
 export function read(query) {
-  const preset = seconds.has(query.get("range")) ? query.get("range") : DEFAULT;
+  const unasked = !seconds.has(query.get("range"));
+  const preset = unasked ? DEFAULT : query.get("range");
   const from = Date.parse(query.get("from") ?? "") / 1_000;
   const to = Date.parse(query.get("to") ?? "") / 1_000;
-  return from >= 0 && to > from ? { preset, from, to } : { preset, from: null, to: null };
+  return from >= 0 && to > from ? { preset, unasked, from, to } : { preset, unasked, from: null, to: null };
 }
 
 /** Write the range into a URL's query. */
 export function write(query, range) {
-  query.set("range", range.preset);
+  if (!range.unasked) query.set("range", range.preset);
   for (const end of ["from", "to"]) {
     if (range[end] == null) query.delete(end);
     else query.set(end, iso(range[end]));
@@ -43,12 +44,16 @@ export function asked(range, nowS) {
   return { from: length == null ? 0 : Math.floor(nowS) - length, to: null };
 }
 
-/** The ends of the axis, in seconds; "all" begins with the first point. */
+/**
+ * The ends of the axis, in seconds; "all" begins with the first point, and so does a range that nobody asked for where
+ * there is less than that: the first hours of a day would be a smear at its end.
+ */
 export function shown(range, nowS, firstS) {
   if (isZoomed(range)) return [range.from, range.to];
   const length = seconds.get(range.preset);
-  const from = length == null ? Math.min(firstS ?? nowS - 3_600, nowS - SHORTEST_S) : nowS - length;
-  return [from, nowS];
+  const first = Math.min(firstS ?? nowS - 3_600, nowS - SHORTEST_S);
+  if (length == null) return [first, nowS];
+  return [range.unasked && firstS != null ? Math.max(nowS - length, first) : nowS - length, nowS];
 }
 
 /** The range after zooming by `factor` around `at`: below 1 is closer. Never shorter than SHORTEST_S. */
@@ -56,18 +61,18 @@ export function zoomed(range, [from, to], factor, at) {
   const length = Math.max(SHORTEST_S, (to - from) * factor);
   const share = Math.min(1, Math.max(0, (at - from) / (to - from)));
   const start = Math.max(0, Math.round(at - share * length));
-  return { preset: range.preset, from: start, to: Math.round(start + length) };
+  return { ...range, from: start, to: Math.round(start + length) };
 }
 
 /** The range after moving it by a share of its length. */
 export function moved(range, [from, to], share, nowS) {
   const by = Math.min(Math.round((to - from) * share), Math.max(0, Math.ceil(nowS - to)));
-  return { preset: range.preset, from: Math.max(0, Math.round(from + by)), to: Math.round(to + by) };
+  return { ...range, from: Math.max(0, Math.round(from + by)), to: Math.round(to + by) };
 }
 
 /** A dragged part as a range. */
 export function between(range, from, to) {
   const middle = (from + to) / 2;
   const half = Math.max(SHORTEST_S, to - from) / 2;
-  return { preset: range.preset, from: Math.round(middle - half), to: Math.round(middle + half) };
+  return { ...range, from: Math.round(middle - half), to: Math.round(middle + half) };
 }

@@ -15,6 +15,7 @@ let boxes = 0;
 export function install(place, { label, placeholder, chosen }) {
   const id = `search-${++boxes}`;
   let found = [];
+  let foundFor = ""; // the text that `found` answers
   let active = -1;
   let timer = 0;
   let under = null;
@@ -62,6 +63,7 @@ export function install(place, { label, placeholder, chosen }) {
 
   function show(items, text) {
     found = items;
+    foundFor = text;
     active = items.length ? 0 : -1;
     list.replaceChildren(
       ...items.map((item, index) =>
@@ -126,8 +128,9 @@ export function install(place, { label, placeholder, chosen }) {
       mark();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      if (list.hidden) await ask(); // typed faster than the answer came
-      if (!list.hidden && active >= 0) take(active);
+      const isMeant = () => !list.hidden && foundFor === input.value.trim();
+      if (!isMeant()) await ask(); // typed faster than the answer came: what is listed is somebody else
+      if (isMeant() && active >= 0) take(active);
     } else if (event.key === "Escape") {
       if (list.hidden) input.value = "";
       close();

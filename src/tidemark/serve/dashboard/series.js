@@ -5,6 +5,7 @@ const STEP_S = { "1m": 60, "1h": 3_600, "1d": 86_400 };
 
 const JUMP_SPREADS = 8; // so many robust standard deviations from the usual difference are unusual
 const MAD_TO_DEVIATION = 1.4826; // of a normal distribution
+const MEAN_TO_DEVIATION = 1.2533; // likewise, of the mean absolute deviation
 const JUMP_LEAST_SHARE = 0.01; // below 1% of the usual value nobody calls it a jump, however calm the rest is
 const JUMP_POINTS_LEAST = 12; // fewer differences have no "usual"
 const JUMPS_MOST = 24; // the largest are marked: a chart full of marks marks nothing
@@ -63,7 +64,9 @@ export function withGaps(time, columns, stepS) {
  * The indices of points that differ from the one before by far more than points usually do.
  *
  * A difference is unusual when it lies more than 8 robust standard deviations (1.4826 x the median absolute
- * deviation) from the median difference, and is at least 1% of the usual value. Differences across a gap do not
+ * deviation) from the median difference, and is at least 1% of the usual value. Where most differences are the same,
+ * that deviation is 0, and 1.2533 x the mean absolute deviation takes its place (Iglewicz and Hoaglin, 1993): one step
+ * of a count that rests stands out, the steps of one that has begun to move do not. Differences across a gap do not
  * count. At most 24, the largest.
  */
 export function jumps(time, values, stepS) {
@@ -75,7 +78,8 @@ export function jumps(time, values, stepS) {
   if (found.length < JUMP_POINTS_LEAST) return [];
   const changes = found.map((one) => one.change);
   const usual = median(changes);
-  const spread = MAD_TO_DEVIATION * median(changes.map((change) => Math.abs(change - usual)));
+  const sizes = changes.map((change) => Math.abs(change - usual));
+  const spread = MAD_TO_DEVIATION * median(sizes) || MEAN_TO_DEVIATION * mean(sizes);
   const level = Math.abs(median(values.filter((value) => value != null)));
   const bound = Math.max(JUMP_SPREADS * spread, JUMP_LEAST_SHARE * level, Number.EPSILON);
   return found
@@ -154,6 +158,8 @@ function differences(values) {
   for (let i = 1; i < values.length; i++) out.push(values[i] - values[i - 1]);
   return out;
 }
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 function median(values) {
   const sorted = Float64Array.from(values).sort();

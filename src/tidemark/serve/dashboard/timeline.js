@@ -65,6 +65,7 @@ export class Timeline {
       zoom: (from, to) => this.go(ranges.between(this.range, from, to)),
       reset: () => this.reset(),
       key: (event) => this.#key(event),
+      charts: () => this.charts,
     };
   }
 
@@ -78,7 +79,7 @@ export class Timeline {
   }
 
   reset() {
-    if (ranges.isZoomed(this.range)) this.go({ preset: this.range.preset, from: null, to: null });
+    if (ranges.isZoomed(this.range)) this.go({ ...this.range, from: null, to: null });
   }
 
   zoom(factor) {
