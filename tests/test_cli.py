@@ -30,6 +30,7 @@ def tidemark(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["up", "--interval", "-1"], "setting interval"),
         (["up", "--influencers", "5-1"], "setting influencers"),
         (["serve", "--port", "70000"], "setting port"),
+        (["up", "--log-hours", "49", "--raw-days", "3"], "give --raw-days 4"),
         (["poll", "--api", "mockstagram"], "setting api"),
         (["serve", "--store", "mysql://x"], "setting store"),
         (["simulate", "--error-share", "2"], "share"),

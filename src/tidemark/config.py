@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import os
+from math import ceil
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -179,6 +180,15 @@ class Settings(BaseSettings):
         "info", description="The least that is logged."
     )
 
+    @model_validator(mode="after")
+    def _rows_outlive_the_log(self) -> Self:
+        if self.log_hours > 24 * (self.raw_days - 1):
+            raise ValueError(
+                f"a log of {self.log_hours:g} hours brings observations that --raw-days {self.raw_days} drops before"
+                f" they are rolled up: give --raw-days {ceil(self.log_hours / 24) + 1}, or a shorter --log-hours"
+            )
+        return self
+
     @property
     def population(self) -> Population:
         """The watched influencers."""
@@ -220,7 +230,8 @@ def load(**flags: Any) -> Settings:
             raise CallerError(
                 f"{name!r} in {named or CONFIG_FILE} is no setting of Tidemark{meant} `tidemark up --help` lists them"
             ) from error
-        raise CallerError(f"setting {name}: {first['msg'].removeprefix('Value error, ')}") from error
+        told = first["msg"].removeprefix("Value error, ")
+        raise CallerError(f"setting {name}: {told}" if name else told) from error
     except (OSError, ValueError) as error:  # no right to read it; TOML that does not parse
         raise CallerError(f"cannot read {named or CONFIG_FILE}: {error}") from error
 

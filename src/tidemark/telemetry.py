@@ -65,7 +65,9 @@ TURNS_HANDED_BACK = Counter(
 # Serve
 STORED = Counter("tidemark_stored_total", "Observations written to the store")
 DUPLICATES = Counter("tidemark_duplicates_total", "Observations that came again and were left out")
-SET_ASIDE = Counter("tidemark_set_aside_total", "Messages on the log that were not ours")
+SET_ASIDE = Counter(
+    "tidemark_set_aside_total", "Messages on the log that were not ours, or of a clock that is wrong"
+)
 INSERT_SECONDS = Histogram(
     "tidemark_insert_seconds",
     "Seconds of an insert into the store",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from tidemark.serve.live import connection
 from tidemark.serve.live.connection import REQUEST_MAX_BYTES
@@ -18,6 +19,10 @@ DEADLINE_S = 60
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+LARGE_BYTES = 8_000_000
+"""More than the kernel keeps for a reader who takes nothing."""
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     app = FastAPI()
@@ -26,12 +31,16 @@ async def port() -> AsyncIterator[int]:
     def hello() -> str:
         return "hello"
 
+    @app.get("/large")
+    def large() -> Response:
+        return Response(b"x" * LARGE_BYTES)
+
     with listen("127.0.0.1", 0) as listener:
         server = Server(app)
-        running = asyncio.ensure_future(server.serve(sockets=[listener]))
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
         server.should_exit = True
-        await running
+        await serving
 
 
 async def answered(
@@ -102,3 +111,37 @@ async def test_the_deadline_is_that_of_each_request(port: int, monkeypatch: pyte
     monkeypatch.setattr(connection, "REQUEST_S", 0.05)
     writer.write(WHOLE[:10])
     await hung_up(reader, writer)
+
+
+LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_who_takes_no_answer_is_dropped(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TAKE_S", 0.2)
+    lost = asyncio.Event()
+    connection_lost = connection.Connection.connection_lost
+
+    def noted(self: connection.Connection, error: Exception | None) -> None:
+        lost.set()
+        connection_lost(self, error)
+
+    monkeypatch.setattr(connection.Connection, "connection_lost", noted)
+    with socket.create_connection(("127.0.0.1", port)) as stuck:
+        stuck.sendall(6 * LARGE)
+        async with asyncio.timeout(DEADLINE_S):
+            await lost.wait()
+
+
+async def test_who_is_slow_gets_all_of_it(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TAKE_S", 1.0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(LARGE)
+    async with asyncio.timeout(DEADLINE_S):
+        await reader.readuntil(b"\r\n\r\n")
+        taken = 0
+        while taken < LARGE_BYTES:
+            taken += len(await reader.read(50_000))
+            if taken % 20 == 0:
+                await asyncio.sleep(0.01)
+    assert taken == LARGE_BYTES
+    writer.close()

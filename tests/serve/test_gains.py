@@ -17,10 +17,12 @@ from tidemark.board.gains import gainers
 from tidemark.errors import StoreError
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
+from tidemark.serve import gains
 from tidemark.serve.answers import rfc3339
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
+from tidemark.serve.problems import Problem
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
@@ -196,3 +198,14 @@ async def test_changes_of_one_influencer(served: Served) -> None:
             {"window": "7d", "since": None} | nothing,
         ],
     }
+
+
+async def test_who_waits_too_long_for_gains_is_told_to_come_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gains, "WAIT_S", 0.05)
+    async with served.gains._turn():
+        with pytest.raises(Problem) as raised:
+            await served.gains.page("1h", "up", 10, 0, None)
+    assert raised.value.status == 503
+    assert (await served.gains.page("1h", "up", 10, 0, None))[2].total == 0

@@ -317,28 +317,51 @@ async def test_what_is_not_ours_is_set_aside(log: Log, store: Store, start: Star
     await running.end()
 
 
-async def test_a_batch_from_the_future_waits_in_the_log(log: Log, store: Store, start: Start) -> None:
+async def test_a_batch_from_the_future_is_set_aside_and_holds_nothing_up(
+    log: Log, store: Store, start: Start
+) -> None:
+    aside = telemetry.SET_ASIDE._value.get()
     running = start()
     await log.publish_batch(0, batch(0, NOW_S + 7_200))
     await log.publish_batch(1, batch(1, NOW_S))
     await until(
-        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 1, "what was published"
+        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "what was published"
     )
     await running.end()
     assert running.board.publish(NOW_S * 1_000).total == 10
+    assert telemetry.SET_ASIDE._value.get() - aside == 1
 
 
-async def test_too_many_batches_from_the_future_do_not_hold_up_the_others(
+async def test_a_machine_whose_clock_is_behind_takes_what_the_log_calls_now(
     log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks, "FUTURE_MAX_BATCHES", 2)
-    aside = telemetry.SET_ASIDE._value.get()
     running = start()
-    for shard in range(4):
-        await log.publish_batch(shard, batch(shard, NOW_S + 7_200))
-    await log.publish_batch(4, batch(4, NOW_S))
+    now_s = time.time
+    monkeypatch.setattr(time, "time", lambda: now_s() - 7_200)
+    await log.publish_batch(0, batch(0, NOW_S))
     await until(
-        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 2, "what was published"
+        lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "what was published"
     )
     await running.end()
-    assert telemetry.SET_ASIDE._value.get() - aside == 2
+
+
+async def test_a_clock_that_was_ahead_holds_nobodys_place(log: Log, store: Store, start: Start) -> None:
+    # All clocks of a machine were ahead, and are set back: the log and the store have what nobody calls now.
+    ahead = batch(0, NOW_S + 7_200, followers=8)
+    store.insert_observations(
+        ahead.pk,
+        (ahead.observed_at_ms // 1_000).astype(np.uint32),
+        ahead.follower_count,
+        ahead.following_count,
+    )
+    running = start()
+    running.board.apply(ahead)
+    assert running.board.publish(NOW_S * 1_000).coverage(NOW_S * 1_000, 60_000) == 0.0
+    await log.publish_batch(0, batch(0, NOW_S, followers=9))
+    await until(lambda: running.sink.rows_stored == 20, "what was published")
+    await running.end()
+    view = running.board.publish(NOW_S * 1_000)
+    latest = view.latest(1_000)
+    assert latest is not None
+    assert (latest.follower_count, latest.observed_at) == (9, NOW_S)
+    assert view.coverage(NOW_S * 1_000, 60_000) == 0.1

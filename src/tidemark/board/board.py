@@ -54,15 +54,21 @@ class Board:
         """The view published last."""
         return self._view
 
-    def apply(self, batch: Batch) -> npt.NDArray[np.int64]:
+    def apply(self, batch: Batch, now_ms: int | None = None) -> npt.NDArray[np.int64]:
         """Take over the observations that are newer than the board's: about 30 us for 1,000.
 
-        Late, repeated and partial batches are welcome. Returns the indices whose name is new or another,
-        ascending. Each is returned once: keep it until `names.name(index)` is stored.
+        Late, repeated and partial batches are welcome. With `now_ms`, what comes now takes the place of a value that is
+        more than AHEAD_MAX_MS ahead of it, of a clock that has been set back. Returns the indices whose name is new or
+        another, ascending. Each is returned once: keep it until `names.name(index)` is stored.
         """
         with self._writing:
             return self._put(
-                batch.pk, batch.observed_at_ms, batch.follower_count, batch.following_count, batch.username
+                batch.pk,
+                batch.observed_at_ms,
+                batch.follower_count,
+                batch.following_count,
+                batch.username,
+                now_ms=now_ms,
             )[1]
 
     def same_second(self, batch: Batch) -> npt.NDArray[np.bool_]:
@@ -158,12 +164,18 @@ class Board:
         username: pa.StringArray | None,
         *,
         restored: bool = False,
+        now_ms: int | None = None,
     ) -> tuple[int, npt.NDArray[np.int64]]:
         """Put rows of strictly increasing pks; how many were newer, and the indices of new names."""
         slots, inside = self._columns.find(pk)
         self.outside += len(pk) - (inside.stop - inside.start)
         newer = self._columns.put(
-            slots, observed_at_ms[inside], follower_count[inside], following_count[inside], restored=restored
+            slots,
+            observed_at_ms[inside],
+            follower_count[inside],
+            following_count[inside],
+            restored=restored,
+            now_ms=now_ms,
         )
         if username is None or not len(newer):
             return len(newer), np.empty(0, np.int64)

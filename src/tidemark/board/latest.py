@@ -21,6 +21,10 @@ UNKNOWN: Final = -1
 OBSERVED_AT_MIN_MS: Final = 1_000
 """An older observation is ignored: readers see whole seconds, and second 0 means never."""
 
+AHEAD_MAX_MS: Final = 60_000
+"""A value of so much later than now was observed by a clock that was ahead. It holds nobody's place: what is observed
+would else be older until the clocks get there, and readers would see one value for hours."""
+
 Slots = slice | npt.NDArray[np.int64]
 """Places in a column: a slice where they are a run (three times as fast), else ascending indices."""
 
@@ -124,15 +128,19 @@ class LatestColumns:
         following_count: npt.NDArray[np.uint32],
         *,
         restored: bool = False,
+        now_ms: int | None = None,
     ) -> Newer:
         """Take over the rows (n,) that are newer than what is at their places; the others change nothing.
 
-        `restored` rows have times of whole seconds: what is observed in that second is newer.
+        `restored` rows have times of whole seconds: what is observed in that second is newer. With `now_ms`, Unix
+        milliseconds, everything is newer than what is AHEAD_MAX_MS ahead of that.
         """
         rows: Slots = slice(0, len(observed_at_ms))
         held = self._observed_at_ms[slots]
         if not restored:
             held = held - self._restored[slots]
+        if now_ms is not None and len(held) and held.max() > now_ms + AHEAD_MAX_MS:
+            held = np.where(held > now_ms + AHEAD_MAX_MS, 0, held)
         newer = observed_at_ms > np.maximum(held, OBSERVED_AT_MIN_MS - 1)
         if not newer.all():
             rows = np.flatnonzero(newer)

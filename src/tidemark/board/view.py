@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tidemark.board.latest import UNKNOWN, Values
+from tidemark.board.latest import AHEAD_MAX_MS, UNKNOWN, Values
 from tidemark.board.names import Names
 from tidemark.board.ranking import Places, Ranking
 from tidemark.population import Population
@@ -157,10 +157,13 @@ class View:
     def coverage(self, now_ms: int, interval_ms: int, grace_ms: int = COVERAGE_GRACE_MS) -> float:
         """The share, 0 to 1, of all watched influencers observed within the last interval and the grace.
 
-        An interval of 0 means COVERAGE_INTERVAL_MS. About 0.3 ms.
+        Not later than AHEAD_MAX_MS from now: what a clock was ahead with covers nothing. An interval of 0 means
+        COVERAGE_INTERVAL_MS. About 0.6 ms.
         """
-        since = (now_ms - (interval_ms or COVERAGE_INTERVAL_MS) - grace_ms) // 1000
-        return int(np.count_nonzero(self.values.observed_at >= max(since, 1))) / self.population.size
+        since = max((now_ms - (interval_ms or COVERAGE_INTERVAL_MS) - grace_ms) // 1000, 1)
+        observed_at, until = self.values.observed_at, (now_ms + AHEAD_MAX_MS) // 1000
+        covered = np.count_nonzero((observed_at >= since) & (observed_at <= until))
+        return int(covered) / self.population.size
 
     def freshness(self, now_ms: int) -> Freshness | None:
         """How old the observations are; None while there are none. About 10 ms, once for each view.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from tidemark.board import Board, View
 from tidemark.board.gains import Baseline, Direction, Gainers, gainers
+from tidemark.serve.readers import WAIT_S, busy
 from tidemark.store.clickhouse import Store
 from tidemark.store.snapshots import due, fresh_since, nearest
 
@@ -72,11 +74,24 @@ class Gains:
                 pk, follower_count = self._store.load_snapshot(taken_at)
                 self._baselines[window] = Baseline.of(self._board.population, taken_at, pk, follower_count)
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Raises Problem 503 when it takes too long to come."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._computing.acquire()
+        except TimeoutError as error:
+            raise busy(f"others asked for gains for {WAIT_S:g} s") from error
+        try:
+            yield
+        finally:
+            self._computing.release()
+
     async def page(
         self, window: GainWindow, direction: Direction, limit: int, offset: int, suspicious: bool | None
     ) -> tuple[View, Baseline | None, Gainers]:
         """Places `offset` (from 0) to `offset + limit` by gain, of the newest view, and the baseline they are from."""
-        async with self._computing:  # one at a time: whoever asks for the same waits, and finds it made
+        async with self._turn():  # one at a time: whoever asks for the same waits, and finds it made
             # Only now: a view that somebody holds while waiting is 20 MB, and not the newest when the turn comes.
             view, baseline = self._board.view, self._baselines.get(window)
             if baseline is None:

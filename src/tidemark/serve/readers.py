@@ -42,16 +42,17 @@ class Readers:
 
     async def _place(self) -> None:
         if self._waiting >= self._waiting_max:
-            raise _busy(f"{self._waiting} readers are waiting already")
+            raise busy(f"{self._waiting} readers are waiting already")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_s):
                 await self._places.acquire()
         except TimeoutError as error:
-            raise _busy(f"it was others' turn for {self._wait_s:g} s") from error
+            raise busy(f"it was others' turn for {self._wait_s:g} s") from error
         finally:
             self._waiting -= 1
 
 
-def _busy(why: str) -> Problem:
+def busy(why: str) -> Problem:
+    """The answer to who came when too many others did."""
     return Problem(503, "The store is busy", f"{why}; try again in a second, or ask another replica")

@@ -18,6 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -54,6 +55,9 @@ VERDICT_MARGIN_S: Final = 600
 SHUTDOWN_SECONDS: Final = 5
 """Requests under way at a stop are answered within this."""
 BACKLOG: Final = 2_048
+THREADS: Final = 16
+"""Of the process, beside those of the readers and the sink. Seven jobs may wait for a store that does not answer, and
+publishing, figures and compression are not to wait with them, as on a small machine they would (cores + 4)."""
 FILES: Final = 2_000
 """Kept back from the live streams: parts of the store (hundreds, at a merge), other readers, the log."""
 
@@ -66,6 +70,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     Raises TidemarkError when the port or the store cannot be had.
     """
     streams_max = live_max(settings.live_max, raise_file_limit())
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="serve"))
     async with AsyncExitStack() as resources:
         listener = resources.enter_context(listen(settings.host, settings.port))
         store = await asyncio.to_thread(Store.configured, settings)

@@ -51,15 +51,12 @@ much as taking it does (`tidemark bench e2e`: `serve` took 2.4 us of CPU an obse
 instead of 1.05)."""
 SEEN_MAX: Final = 60_000
 """Ids of batches that are remembered, 8 MB: three hours of a million influencers by the minute."""
-FUTURE_MAX_S: Final = 3_600
-"""A batch from further ahead waits in the log: taken over, it would be everybody's latest for too long."""
+FUTURE_MAX_S: Final = 300
+"""An observation is made before the log takes it. One so much later is of a clock that is ahead, and in the history it
+would stand where nobody looks for it."""
 PAST_MAX_S: Final = 86_400
 """A poller holds a batch for a minute. One that was made so long before the log took it is of a clock that is not set,
 and a day of 1970 would be rolled up, with all days since."""
-FUTURE_RETRY_S: Final = 60.0
-FUTURE_MAX_BATCHES: Final = 1_000
-"""As many wait; further ones are set aside. Each that waits counts as being in work (`BATCHES_IN_WORK_MAX`), and with
-all places taken nobody else's batches would come."""
 REPEATED_S: Final = 600
 """A tick is polled again within minutes. A later batch with its id is another's: the scheduler's clock was set back."""
 LAG_SECONDS: Final = 1.0
@@ -84,8 +81,8 @@ class Board(Protocol):
     def overtaken(self, batch: Batch) -> bool:
         """Whether a row is not of a later second than its influencer's latest."""
 
-    def apply(self, batch: Batch) -> npt.NDArray[np.int64]:
-        """Take over a batch; returns the positions (pk - first pk watched) of new or changed names."""
+    def apply(self, batch: Batch, now_ms: int) -> npt.NDArray[np.int64]:
+        """Take over a batch at this moment; returns the positions (pk - first pk watched) of new or changed names."""
 
 
 class Seen:
@@ -154,8 +151,6 @@ class Sink:
         self._writing: asyncio.Task[None] | None = None
         self._gave_up = False
         """Whether a block was not stored because of a stop."""
-        self._early: set[str] = set()
-        """Ids of the batches from the future that wait in the log."""
         self.lag_batches: int | None = None
         """Batches on the log that are not stored yet; None while that is not known."""
         self._lag_due_at = 0.0
@@ -227,16 +222,13 @@ class Sink:
             logger.error("a message is set aside", error=str(error))
             await _quietly(delivery.terminate())
             return
-        if len(batch) and batch.observed_at_ms.max() > (time.time() + FUTURE_MAX_S) * 1_000:
-            await self._postpone(batch, delivery)
-            return
-        self._early.discard(batch.tick_id)
-        if len(batch) and batch.observed_at_ms.min() < (delivery.logged_at_s - PAST_MAX_S) * 1_000:
+        if len(batch) and (wrong := _time_is_wrong(batch, delivery.logged_at_s)):
             telemetry.SET_ASIDE.inc()
             logger.error(
-                "a batch of the past is set aside, set the clock of its poller",
+                f"a batch {wrong} is set aside, set the clock of its poller",
                 tick=batch.tick_id,
-                observed_at_s=_second(batch.observed_at_ms.min()),
+                observed_at_s=_second(batch.observed_at_ms.max()),
+                logged_at_s=delivery.logged_at_s,
             )
             await _quietly(delivery.terminate())
             return
@@ -254,26 +246,9 @@ class Sink:
                 return
         # One that comes late, because it was lost on its way, may be older than what is stored.
         doubtful = self._seen.doubtful(batch) or delivery.times > 1 or self._board.overtaken(batch)
-        new_names = self._board.apply(batch)
+        new_names = self._board.apply(batch, time.time_ns() // 1_000_000)
         block.add(batch, doubtful, new_names, self._first_pk)
         self.unpublished_ms.append(int(batch.observed_at_ms.min()))
-
-    async def _postpone(self, batch: Batch, delivery: Delivery) -> None:
-        """Let a batch from the future wait, if not too many do."""
-        if batch.tick_id not in self._early and len(self._early) >= FUTURE_MAX_BATCHES:
-            telemetry.SET_ASIDE.inc()
-            logger.error(
-                "a batch from the future is set aside, too many wait; set the clock of its poller or of this machine",
-                tick=batch.tick_id,
-            )
-            await _quietly(delivery.terminate())
-            return
-        self._early.add(batch.tick_id)
-        logger.error(
-            "a batch from the future waits in the log; set the clock of its poller or of this machine",
-            tick=batch.tick_id,
-        )
-        await _quietly(delivery.again(FUTURE_RETRY_S))
 
     async def _written(self, *, wait_for_it: bool) -> bool:
         """Whether the next block may be stored: no insert is under way, and none was given up."""
@@ -341,6 +316,16 @@ class Sink:
         )
         missing = ~np.isin(_row_keys(pk, at), _row_keys(stored_pk, stored_at))
         return pk[missing], at[missing], followers[missing], followings[missing]
+
+
+def _time_is_wrong(batch: Batch, logged_at_s: int) -> str:
+    """In words, when a batch is not of about the time at which the log took it; "" when it is."""
+    # Of two clocks that disagree one may be wrong: only what both call the future is of a third that is.
+    if batch.observed_at_ms.max() > (max(logged_at_s, time.time()) + FUTURE_MAX_S) * 1_000:
+        return "from the future"
+    if batch.observed_at_ms.min() < (logged_at_s - PAST_MAX_S) * 1_000:
+        return "of the past"
+    return ""
 
 
 def _columns(batch: Batch) -> tuple[npt.NDArray[np.uint32], ...]:

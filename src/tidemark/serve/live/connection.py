@@ -1,7 +1,7 @@
-"""What do connections need that uvicorn and ASGI do not have? Limits for requests, and the transport for streams.
+"""What do connections need that uvicorn and ASGI do not have? Limits for requests and readers, streams' transport.
 
 uvicorn bounds neither the size of a request's head nor the time it may take to arrive, with this parser: one
-reader who never ends a header line would take all memory.
+reader who never ends a header line would take all memory. Nor does it give up a reader who takes no answer.
 
 A stream has to see what is unsent, and to drop its connection. ASGI has neither. `transport.close()`, which is what an
 exception comes to, waits until the reader has taken everything: for one who is stuck, for ever. So the connections of
@@ -28,6 +28,8 @@ REQUEST_MAX_BYTES: Final = 65_536
 """Of a whole request, after the piece in which it begins. Nobody has anything to upload; a browser sends 1 kB."""
 REQUEST_S: Final = 30.0
 """As long a request may take to arrive, and the first one to begin."""
+TAKE_S: Final = 30.0
+"""A reader who takes nothing of its answer for so long is dropped: the rest lies in memory, up to megabytes."""
 
 
 class Connection(HttpToolsProtocol):
@@ -38,6 +40,8 @@ class Connection(HttpToolsProtocol):
     _arrived_bytes = 0
     """Of that request, without the piece in which it began."""
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
+    """While an answer waits for its reader."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
@@ -47,7 +51,18 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         self._stop_waiting()
+        self._stop_looking()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Called by the event loop: the reader is slower than the answer."""
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Called by the event loop: the reader has taken nearly all."""
+        self._stop_looking()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -71,6 +86,23 @@ class Connection(HttpToolsProtocol):
         self._begun = False
         self._stop_waiting()
         super().on_message_complete()
+
+    def _look_again(self, unsent: int) -> None:
+        self._stop_looking()
+        self._taking = self.loop.call_later(TAKE_S, self._look, unsent)
+
+    def _look(self, unsent_before: int) -> None:
+        """Go on waiting for who is slow, not for who is stuck."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < unsent_before:
+            self._look_again(unsent)
+        else:
+            self.transport.abort()
+
+    def _stop_looking(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _await_request(self) -> None:
         self._deadline = self.loop.call_later(REQUEST_S, self.transport.close)
