@@ -15,7 +15,7 @@ run: setup ## Start everything on this machine (ARGS="--api http://..." are its 
 
 test: lint ## Check everything (ARGS="tests/poll -k name" picks tests)
 	@bash scripts/browser
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 lint: setup ## Check format, lint, types, dependencies between modules
 	$(BIN)/ruff format --check

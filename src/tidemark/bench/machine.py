@@ -1,7 +1,7 @@
 """What can this machine do at all? Without this, an absolute figure of another benchmark says little.
 
-Two cores of a machine in a cloud are often two threads of one: each is fast alone, together they share it, and a
-second of CPU that a benchmark counts is then worth as much less.
+Two cores of a machine in a cloud may be two threads of one, and what its neighbours do makes it twice as fast in one
+second as in the next: a second of CPU that a benchmark counts is worth as much less.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def measure(kind: str) -> dict[str, Any]:
     return {
         "cores": cores,
         "loopNanoseconds": 1e9 / statistics.median(alone),
+        "loopNanosecondsMin": 1e9 / max(alone),
+        "loopNanosecondsMax": 1e9 / min(alone),
         "coreShareWhenAllAreBusy": statistics.median(shares),
         "coreShareMin": min(shares),
         "coreShareMax": max(shares),
