@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ import pyarrow.compute as pc
 from tidemark.board.latest import Slots
 from tidemark.board.search import SearchIndex, fold, pk_ranges
 from tidemark.population import Population
+
+LOOKED_AT_ONCE: Final = 16_384
+"""Influencers among whom the observed are looked for: more than anybody asks for, and far from a million."""
 
 _NONE = np.empty(0, np.int64)
 
@@ -96,9 +100,13 @@ class Names:
             if observed[index] and fold(self.name(index) or "").startswith(folded):
                 found[index] = None
         for indices in ranges:
-            # Some of them may have been found by name already.
-            first = np.flatnonzero(observed[indices.start : indices.stop])[: limit + len(found)]
-            found |= dict.fromkeys((indices.start + first).tolist())
+            for start in range(indices.start, indices.stop, LOOKED_AT_ONCE):
+                if len(found) >= limit:
+                    break
+                some = observed[start : min(start + LOOKED_AT_ONCE, indices.stop)]
+                # Some of them may have been found by name already.
+                first = np.flatnonzero(some)[: limit + len(found)]
+                found |= dict.fromkeys((start + first).tolist())
         return list(found)[:limit]
 
     def _cut(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

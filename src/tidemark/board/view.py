@@ -151,8 +151,7 @@ class View:
     def search(self, text: str, limit: int) -> list[Latest]:
         """Whom `text` may mean, of those observed, likeliest first: see `Names.search`."""
         indices = self.names.search(text, limit, self.values.observed_at)
-        found = (self.latest(index + self.population.first) for index in indices)
-        return [latest for latest in found if latest is not None]
+        return self.latest_of(np.array(indices, np.int64))
 
     def coverage(self, now_ms: int, interval_ms: int, grace_ms: int = COVERAGE_GRACE_MS) -> float:
         """The share, 0 to 1, of all watched influencers observed within the last interval and the grace.

@@ -88,7 +88,6 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _look_again(self, unsent: int) -> None:
-        self._stop_looking()
         self._taking = self.loop.call_later(TAKE_S, self._look, unsent)
 
     def _look(self, unsent_before: int) -> None:
