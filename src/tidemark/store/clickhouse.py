@@ -164,6 +164,8 @@ class Store:
                     self._maintenance.command(statement)
                 self.execute("record_migration", {"number": migration.number, "name": migration.name})
         self.execute("drop_influencers_next")
+        if isinstance(self._target, addresses.Server):
+            self.execute("remember_inserts")
 
     def retain(self) -> None:
         """From now on keep rows for as long as this store was opened with, and forget those that are older."""
@@ -201,7 +203,8 @@ class Store:
 
         One insert, which becomes one part for each day it touches, each of them whole or not at all. Rows
         of a closed hour reopen it (`periods`). Nothing is checked for being there already: see
-        `existing_rows`. Raises StoreError; the rows may be stored all the same, so check before repeating.
+        `existing_rows`. Raises StoreError; the rows may be stored all the same, so check before repeating. A server
+        may even store them after that check, but then it takes the same rows only once.
         """
         if not len(pk):
             return

@@ -8,7 +8,8 @@ The log delivers at least once, and the store inserts whole blocks or nothing. S
   acknowledgements - holds times that the store, or the board that was written down, had already reached when
   this process started. Such a batch is compared with the store, row by row, and so is one that was overtaken by
   a later one of the same influencers. For all others "newer than everything in the store" is proof enough. The
-  same comparison is made before an insert of unknown outcome is repeated.
+  same comparison is made before an insert of unknown outcome is repeated. A server may be at that insert still: of
+  both it takes one (`remember_inserts` in commands.sql).
 - A batch that comes again while its block waits to be stored is acknowledged with a later block. So where a stop
   gives a block up, no later one is stored or acknowledged either: all of it comes again at the next start.
 
