@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemark.messages import BATCH_MAX_ROWS, Batch, MessageError, Turn, Verdicts, string_array
+from tidemark.messages import (
+    BATCH_MAX_ROWS,
+    VERDICT_PAST_MAX_S,
+    Batch,
+    MessageError,
+    Turn,
+    Verdicts,
+    string_array,
+)
 from tidemark.population import PK_MAX
 
 COUNTS = st.integers(0, 2**32 - 1)
@@ -43,6 +51,21 @@ def test_verdicts_come_back(rows: dict[int, tuple[bool, int, int]]) -> None:
         assert getattr(got, column).dtype == getattr(sent, column).dtype
         assert getattr(got, column).tolist() == getattr(sent, column).tolist()
     assert len(got) == len(rows)
+
+
+def test_verdicts_of_a_clock_that_is_not_set_count_from_when_they_came() -> None:
+    times = [
+        1,
+        2_000_000_000 - VERDICT_PAST_MAX_S,
+        2_000_000_000 - VERDICT_PAST_MAX_S + 1,
+        2_000_000_000,
+        2**32 - 1,
+    ]
+    sent = verdicts({pk: (True, at_s, 1) for pk, at_s in enumerate(times)})
+    taken = sent.logged_at(2_000_000_000).checked_at
+    assert taken.tolist() == [2_000_000_000, 2_000_000_000, times[2], 2_000_000_000, 2_000_000_000]
+    assert taken.dtype == np.uint32
+    assert sent.checked_at.tolist() == times
 
 
 def test_a_dozen_verdicts_take_about_a_kilobyte() -> None:

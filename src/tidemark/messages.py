@@ -31,6 +31,8 @@ COUNT_MAX: Final = 2**32 - 1
 USERNAME_MAX_CHARACTERS: Final = 64
 TIME_MAX_MS: Final = 2**32 * 1_000
 """Times are stored as DateTime, 32 bits of seconds: until 2106."""
+VERDICT_PAST_MAX_S: Final = 86_400
+"""A verdict waits for the log for minutes; one so old when it comes is of a clock that is not set."""
 BATCH_MAX_ROWS: Final = 100_000
 """A batch of one shard holds up to 3,334 rows; a larger one is not ours."""
 
@@ -214,8 +216,12 @@ class Verdicts:
         return len(self.pk)
 
     def logged_at(self, at_s: int) -> Verdicts:
-        """None newer than when the log took them, in Unix seconds: one from the future would keep later ones out."""
-        return replace(self, checked_at=np.minimum(self.checked_at, np.uint32(at_s)))
+        """Each of a time that its clock may have shown: not after the log took it (Unix seconds), nor a day before.
+
+        One from the future would keep later ones out, one of the past come too late; both count from when they came.
+        """
+        possible = (self.checked_at <= at_s) & (self.checked_at.astype(np.int64) > at_s - VERDICT_PAST_MAX_S)
+        return replace(self, checked_at=np.where(possible, self.checked_at, np.uint32(at_s)))
 
     def encode(self) -> bytes:
         """An Arrow IPC stream; the schema's metadata carries what is not a column. About 700 bytes for ten rows."""
