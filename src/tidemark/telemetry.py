@@ -99,6 +99,9 @@ OLDEST_VERDICT = Gauge("tidemark_oldest_verdict_seconds", "Age of the oldest of 
 JUMPS = Counter("tidemark_jumps_total", "Sudden jumps of follower counts, by what came of them", ["outcome"])
 LIVE_STREAMS = Gauge("tidemark_live_streams", "Live streams that are open")
 LIVE_EVENTS = Counter("tidemark_live_events_total", "Events written to live streams", ["event"])
+CONNECTIONS_REFUSED = Counter(
+    "tidemark_connections_refused_total", "Connections of readers refused because there are too many"
+)
 LIVE_REFUSED = Counter("tidemark_live_refused_total", "Live streams refused because there are too many")
 LIVE_STUCK = Counter("tidemark_live_stuck_total", "Live streams dropped because the reader took nothing")
 VERDICT_ROWS = Counter("tidemark_verdicts_stored_total", "Verdicts written to the store")

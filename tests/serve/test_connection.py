@@ -19,6 +19,9 @@ DEADLINE_S = 60
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+CONNECTIONS = 4
+"""As many as these tests open at once, at most."""
+
 LARGE_BYTES = 8_000_000
 """More than the kernel keeps for a reader who takes nothing."""
 
@@ -36,7 +39,7 @@ async def port() -> AsyncIterator[int]:
         return Response(b"x" * LARGE_BYTES)
 
     with listen("127.0.0.1", 0) as listener:
-        server = Server(app)
+        server = Server(app, CONNECTIONS)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
         server.should_exit = True
@@ -145,3 +148,23 @@ async def test_who_is_slow_gets_all_of_it(port: int, monkeypatch: pytest.MonkeyP
                 await asyncio.sleep(0.01)
     assert taken == LARGE_BYTES
     writer.close()
+
+
+async def test_who_comes_when_all_places_are_taken_is_hung_up_on(port: int) -> None:
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS)]
+    for reader, writer in held:
+        await answered(reader, writer)
+    await hung_up(*await asyncio.open_connection("127.0.0.1", port))
+    reader, writer = held.pop()
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(DEADLINE_S):  # until the server has seen that
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with suppress(asyncio.IncompleteReadError, ConnectionResetError):
+                await answered(reader, writer)
+                break
+            writer.close()
+    writer.close()
+    for _, writer in held:
+        writer.close()

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,12 @@ THREADS: Final = 16
 """Of the process, beside those of the readers and the sink. Seven jobs may wait for a store that does not answer, and
 publishing, figures and compression are not to wait with them, as on a small machine they would (cores + 4)."""
 FILES: Final = 2_000
-"""Kept back from the live streams: parts of the store (hundreds, at a merge), other readers, the log."""
+"""Kept back from the live streams: parts of the store (hundreds, at a merge) and the log half of them, other readers
+the rest."""
+READERS: Final = 10_000
+"""Connections beside those of live streams, as far as files may be open for them: 10 kB of memory each."""
+READERS_MIN: Final = 100
+"""As many are let in where hardly any files may be open."""
 
 logger = structlog.get_logger("tidemark.serve")
 
@@ -69,7 +75,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises TidemarkError when the port or the store cannot be had.
     """
-    streams_max = live_max(settings.live_max, raise_file_limit())
+    files = raise_file_limit()
+    streams_max = live_max(settings.live_max, files)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="serve"))
     async with AsyncExitStack() as resources:
         listener = resources.enter_context(listen(settings.host, settings.port))
@@ -84,7 +91,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         gains = Gains(board, store, settings.interval)
         await asyncio.to_thread(gains.refresh)
         live = Live(board, figures, Limits(streams_max))
-        server = Server(create(Sources(board, store, figures, gains), live))
+        connections_max = max(READERS_MIN, min(streams_max + READERS, files - FILES // 2))
+        server = Server(create(Sources(board, store, figures, gains), live), connections_max)
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -114,13 +122,20 @@ def live_max(wanted: int, files: int) -> int:
 
 
 class Server(uvicorn.Server):
-    """uvicorn as `serve` runs it, without its signal handlers: the process has its own."""
+    """uvicorn as `serve` runs it, without its signal handlers: the process has its own.
 
-    def __init__(self, app: FastAPI) -> None:
+    Where `connections_max` are open, who comes next is hung up on.
+    """
+
+    def __init__(self, app: FastAPI, connections_max: int = sys.maxsize) -> None:
+        class Limited(Connection):
+            pass
+
+        Limited.connections_max = connections_max
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Connection,
+                http=Limited,
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -1,7 +1,8 @@
 """What do connections need that uvicorn and ASGI do not have? Limits for requests and readers, streams' transport.
 
 uvicorn bounds neither the size of a request's head nor the time it may take to arrive, with this parser: one
-reader who never ends a header line would take all memory. Nor does it give up a reader who takes no answer.
+reader who never ends a header line would take all memory. Nor does it give up a reader who takes no answer, or hang up
+on one too many.
 
 A stream has to see what is unsent, and to drop its connection. ASGI has neither. `transport.close()`, which is what an
 exception comes to, waits until the reader has taken everything: for one who is stuck, for ever. So the connections of
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from typing import Final
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tidemark import telemetry
 
 EXTENSION: Final = "tidemark.transport"
 
@@ -35,6 +39,8 @@ TAKE_S: Final = 30.0
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol over httptools, with limits, and with its transport in the scope."""
 
+    connections_max = sys.maxsize
+    """How many there may be at once: each takes an open file, and the store and the log need some."""
     _begun = False
     """Whether a request has begun that has not arrived whole."""
     _arrived_bytes = 0
@@ -46,6 +52,10 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(transport)
+        if len(self.connections) > self.connections_max:
+            telemetry.CONNECTIONS_REFUSED.inc()
+            transport.abort()
+            return
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
