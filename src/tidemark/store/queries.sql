@@ -192,8 +192,12 @@ SELECT
      WHERE cleared = 0 AND {pk:UInt32} BETWEEN first_pk AND last_pk) AS reopened;
 
 -- name: series_1h
--- By the hour: closed hours from the rollups, open and reopened ones from the observations.
-SELECT *
+-- By the hour: closed hours from the rollups, open and reopened ones from the observations. From the table and not
+-- from the view `hourly`, which says the same and takes 1.4 times as long: ClickHouse plans it as a query of its own.
+SELECT
+    time, follower_count, following_count, observations,
+    follower_min, follower_max, follower_sum / observations AS follower_average,
+    following_min, following_max, following_sum / observations AS following_average
 FROM
 (
     SELECT
@@ -201,9 +205,9 @@ FROM
         follower_last AS follower_count,
         following_last AS following_count,
         toUInt64(observations) AS observations,
-        follower_min, follower_max, follower_average,
-        following_min, following_max, following_average
-    FROM hourly
+        follower_min, follower_max, follower_sum,
+        following_min, following_max, following_sum
+    FROM hourly_rollups FINAL
     WHERE pk = {pk:UInt32}
       AND hour >= {from:DateTime('UTC')} AND hour < {to:DateTime('UTC')}
       AND hour < {closed_until:DateTime('UTC')} AND NOT has({reopened:Array(DateTime('UTC'))}, hour)
@@ -215,10 +219,10 @@ FROM
         count() AS observations,
         min(o.follower_count) AS follower_min,
         max(o.follower_count) AS follower_max,
-        sum(o.follower_count) / count() AS follower_average,
+        sum(o.follower_count) AS follower_sum,
         min(o.following_count) AS following_min,
         max(o.following_count) AS following_max,
-        sum(o.following_count) / count() AS following_average
+        sum(o.following_count) AS following_sum
     FROM observations AS o
     WHERE o.pk = {pk:UInt32}
       AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
@@ -230,11 +234,15 @@ FROM
 )
 ORDER BY time
 LIMIT {limit:UInt32}
-SETTINGS optimize_move_to_prewhere = 0, optimize_read_in_order = 0, max_threads = 1;
+SETTINGS optimize_move_to_prewhere = 0, optimize_read_in_order = 0, max_threads = 1,
+    do_not_merge_across_partitions_select_final = 1;
 
 -- name: series_1d
 -- By the day, likewise; a reopened hour reopens its day.
-SELECT *
+SELECT
+    time, follower_count, following_count, observations,
+    follower_min, follower_max, follower_sum / observations AS follower_average,
+    following_min, following_max, following_sum / observations AS following_average
 FROM
 (
     SELECT
@@ -242,9 +250,9 @@ FROM
         follower_last AS follower_count,
         following_last AS following_count,
         toUInt64(observations) AS observations,
-        follower_min, follower_max, follower_average,
-        following_min, following_max, following_average
-    FROM daily
+        follower_min, follower_max, follower_sum,
+        following_min, following_max, following_sum
+    FROM daily_rollups FINAL
     WHERE pk = {pk:UInt32}
       AND day >= toDate({from:DateTime('UTC')}) AND day < toDate({to:DateTime('UTC')})
       AND day < toDate({closed_until:DateTime('UTC')}) AND NOT has(arrayMap(h -> toDate(h), {reopened:Array(DateTime('UTC'))}), day)
@@ -256,10 +264,10 @@ FROM
         count() AS observations,
         min(o.follower_count) AS follower_min,
         max(o.follower_count) AS follower_max,
-        sum(o.follower_count) / count() AS follower_average,
+        sum(o.follower_count) AS follower_sum,
         min(o.following_count) AS following_min,
         max(o.following_count) AS following_max,
-        sum(o.following_count) / count() AS following_average
+        sum(o.following_count) AS following_sum
     FROM observations AS o
     WHERE o.pk = {pk:UInt32}
       AND o.observed_at >= {from:DateTime('UTC')} AND o.observed_at < {to:DateTime('UTC')}
@@ -271,7 +279,8 @@ FROM
 )
 ORDER BY time
 LIMIT {limit:UInt32}
-SETTINGS optimize_move_to_prewhere = 0, optimize_read_in_order = 0, max_threads = 1;
+SETTINGS optimize_move_to_prewhere = 0, optimize_read_in_order = 0, max_threads = 1,
+    do_not_merge_across_partitions_select_final = 1;
 
 -- name: observation_before
 -- The last observation from one moment to another, both inclusive: what a change is counted from. A granule or
@@ -287,12 +296,13 @@ SETTINGS optimize_move_to_prewhere = 0, max_threads = 1;
 -- name: hour_before
 -- The same from the rollups, where the observations are gone: the last one of the last hour that ended in time.
 SELECT toUnixTimestamp(last_observed_at) AS observed_at, follower_last AS follower_count, following_last AS following_count
-FROM hourly
+FROM hourly_rollups FINAL
 WHERE pk = {pk:UInt32}
   AND hour >= toStartOfHour({from:DateTime('UTC')}) AND hour <= {to:DateTime('UTC')}
   AND last_observed_at >= {from:DateTime('UTC')} AND last_observed_at <= {to:DateTime('UTC')}
 ORDER BY hour DESC
-LIMIT 1;
+LIMIT 1
+SETTINGS do_not_merge_across_partitions_select_final = 1;
 
 -- name: rank_series
 -- The rank at the end of each day.
