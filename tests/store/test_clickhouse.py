@@ -111,6 +111,13 @@ def test_a_migration_that_was_cut_off_is_repeated(open_store: Open) -> None:
     assert store.query("rollup_marks").num_rows == 0
 
 
+def test_every_table_and_column_says_what_it_is(store: Store) -> None:
+    store.replace_influencers([everybody(9, 7)])
+    for kind in ("tables", "columns"):
+        silent = f"SELECT * FROM system.{kind} WHERE database = currentDatabase() AND comment = ''"
+        assert store._maintenance.ask(silent).to_pylist() == []
+
+
 def test_a_store_of_a_newer_version_is_left_alone(open_store: Open) -> None:
     open_store().execute("record_migration", {"number": 999, "name": "from_the_future"})
     with pytest.raises(StoreError, match=r"newer version .* upgrade"):
