@@ -169,6 +169,30 @@ def test_a_named_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None
         load()
 
 
+def test_a_named_file_of_no_name_is_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMARK_CONFIG", "")
+    Path(CONFIG_FILE).write_text("interval = 7")
+    assert load().interval == 7
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"store": "http://me:secret@ch:8123"},
+        {"store": "http://me:secret/secret@secret@ch:8123"},
+        {"nats": "http://secret@n1:4222"},
+        {"nats": "nats://me:secret/x@n1:4222"},
+        {"api": "http://me:secret@host:3000"},
+        {"api": "https://me:secret@host:3000"},
+    ],
+)
+def test_a_wrong_address_is_told_without_its_secrets(wrong: dict[str, str]) -> None:
+    with pytest.raises(CallerError) as refused:
+        load(**wrong)
+    assert "secret" not in str(refused.value)
+    assert wrong.popitem()[1].rpartition("@")[2] in str(refused.value)
+
+
 def test_a_relative_data_folder_makes_an_absolute_store(tmp_path: Path) -> None:
     assert load(data=Path("here")).store_dsn == f"chdb://{tmp_path / 'here' / 'store'}"
     assert load(store="clickhouse://user:word@host:8123").store_dsn == "clickhouse://user:word@host:8123"

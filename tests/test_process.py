@@ -91,6 +91,14 @@ def test_a_data_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     assert complaints.count("\n") == 1
 
 
+def test_an_error_of_ours_does_not_hide_another(tmp_path: Path) -> None:
+    body = 'raise BaseExceptionGroup("", [errors.StoreError("the disk is full"), ValueError("a bug")])'
+    with started(tmp_path, body) as process:
+        _, complaints = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == FAILURE
+    assert "ValueError: a bug" in complaints
+
+
 def test_any_other_error_shows_where_it_came_from(tmp_path: Path) -> None:
     with started(tmp_path, "assert 1 == 2") as process:
         _, complaints = process.communicate(timeout=PATIENCE_S)

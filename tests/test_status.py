@@ -90,6 +90,9 @@ def test_rates_are_what_happened_between_two_looks() -> None:
     told = report(*[[look("serve", 30, at, "", stats=minute)] for at in (0, 2)])
     assert told["observationsPerSecond"] == 16.7, "of a thousand influencers, most seconds see no tick at all"
     assert told["storedPerSecond"] == 16.7
+    nothing = {**STATS, "observationsPerSecond": 0.0}
+    told = report(*[[poll(10, at, at * 100), look("serve", 30, at, "", stats=nothing)] for at in (0, 2)])
+    assert told["observationsPerSecond"] == 0, "what is polled and not stored is not told as stored"
     told = found()
     assert told["ticksPerSecond"] is None  # no scheduler runs here
     assert (told["coverage"], told["lagBatches"], told["observationsTotal"]) == (0.9876, 3, 123_456_789)
@@ -173,10 +176,9 @@ def test_the_tables() -> None:
 
 def classify(at: float, verdicts: int) -> Look:
     text = f"""
-# TYPE tidemark_classify_seconds histogram
-tidemark_classify_seconds_bucket{{le="+Inf"}} {verdicts}
-tidemark_classify_seconds_count {verdicts}
-tidemark_classify_seconds_sum 0
+# TYPE tidemark_verdicts counter
+tidemark_verdicts_total{{suspicious="true"}} {verdicts // 10}
+tidemark_verdicts_total{{suspicious="false"}} {verdicts - verdicts // 10}
 # TYPE tidemark_classifying gauge
 tidemark_classifying 128
 # TYPE tidemark_classify_breaker_open gauge

@@ -1,6 +1,9 @@
 """Processes of one machine ask each other how they are."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +50,12 @@ def test_an_answer() -> None:
 def test_no_answer(answer: bytes) -> None:
     with answering(answer) as url:
         assert telemetry.ask(url, DEADLINE_S) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_a_process_of_another_user_is_alive() -> None:
+    code = f"import os; from tidemark.telemetry import alive; os.setuid(65534); assert alive({os.getpid()})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_nobody_there() -> None:

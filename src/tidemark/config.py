@@ -12,7 +12,7 @@ import os
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -42,24 +42,41 @@ def _api_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "https":
         raise ValueError(
-            f"{url!r}: the API is asked over plain HTTP; put a proxy that speaks TLS to it (nginx, HAProxy, stunnel)"
-            " near the pollers, and name that"
+            f"{without_secrets(url)!r}: the API is asked over plain HTTP; put a proxy that speaks TLS to it"
+            " (nginx, HAProxy, stunnel) near the pollers, and name that"
         )
     # It becomes part of each request.
     sendable = url.isascii() and url.isprintable() and not set(url) & set(" @?#")
     if parts.scheme != "http" or not parts.hostname or not sendable:
-        raise ValueError(f"{url!r} is no API address; write it as http://host:port")
-    if parts.port == 0:
-        raise ValueError(f"{url!r} has port 0")
+        raise ValueError(f"{without_secrets(url)!r} is no API address; write it as http://host:port")
+    if _port(url, parts) == 0:
+        raise ValueError(f"{without_secrets(url)!r} has port 0")
     if len(url) > API_MAX_CHARACTERS:
-        raise ValueError(f"{url[:40]!r}... has more than {API_MAX_CHARACTERS} characters")
+        raise ValueError(f"{without_secrets(url)[:40]!r}... has more than {API_MAX_CHARACTERS} characters")
     return url.rstrip("/")
+
+
+def without_secrets(url: str) -> str:
+    """An address for messages: what stands before its last @, a token or a user and a password, is left out."""
+    scheme, separator, rest = url.partition("://")
+    if "@" not in url:
+        return url
+    return (
+        f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if separator else f"...@{url.rpartition('@')[2]}"
+    )
+
+
+def _port(url: str, parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # not in its words: what it takes for a port may be a part of the password
+        raise ValueError(f"{without_secrets(url)!r} has no number from 0 to 65535 for a port") from None
 
 
 def _nats_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.port == 0:
-        raise ValueError(f"{url!r} is no NATS address; write it as nats://host:4222")
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or _port(url, parts) == 0:
+        raise ValueError(f"{without_secrets(url)!r} is no NATS address; write it as nats://host:4222")
     return url
 
 
@@ -80,7 +97,9 @@ def _population(text: str) -> str:
 
 def _store_dsn(dsn: str) -> str:
     if dsn and urlsplit(dsn).scheme not in ("chdb", "clickhouse", "clickhouses"):
-        raise ValueError(f"{dsn!r} is no store; write chdb:///path or clickhouse://user:password@host:8123")
+        raise ValueError(
+            f"{without_secrets(dsn)!r} is no store; write chdb:///path or clickhouse://user:password@host:8123"
+        )
     return dsn
 
 
@@ -209,7 +228,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then variables, then the file."""
-        path = Path(os.environ.get("TIDEMARK_CONFIG", CONFIG_FILE))
+        path = Path(os.environ.get("TIDEMARK_CONFIG") or CONFIG_FILE)
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
 
 

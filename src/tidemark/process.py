@@ -66,10 +66,11 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
 
 def _cause(error: BaseException) -> TidemarkError | None:
-    """The first of our own errors in a group of a TaskGroup."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error if isinstance(error, TidemarkError) else None
+    """The first of our own errors in a group of a TaskGroup; None when there is any other among them."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error if isinstance(error, TidemarkError) else None
+    causes = [_cause(inner) for inner in error.exceptions]
+    return None if None in causes else causes[0]
 
 
 def raise_file_limit() -> int:

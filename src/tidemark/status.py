@@ -150,11 +150,13 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
         "observationsTotal": of_serve.get("observationsTotal"),
         "lagBatches": of_serve.get("lagBatches"),
         "ticksPerSecond": _rate(pairs, "schedule", "tidemark_ticks_total"),
-        "observationsPerSecond": of_serve.get("observationsPerSecond")
-        or _rate(pairs, "poll", "tidemark_observations_total"),
-        "storedPerSecond": of_serve.get("observationsPerSecond")
-        or _rate(pairs, "serve", "tidemark_stored_total"),
-        "verdictsPerSecond": _rate(pairs, "classify", "tidemark_classify_seconds_count"),
+        "observationsPerSecond": of_serve.get(
+            "observationsPerSecond", _rate(pairs, "poll", "tidemark_observations_total")
+        ),
+        "storedPerSecond": of_serve.get(
+            "observationsPerSecond", _rate(pairs, "serve", "tidemark_stored_total")
+        ),
+        "verdictsPerSecond": _rate(pairs, "classify", "tidemark_verdicts_total"),
         "refused": _refused(after),
         "damagedParts": _damaged(after),
         "suspicious": of_serve.get("suspicious"),
@@ -195,7 +197,7 @@ def _process(before: Look, after: Look) -> dict[str, Any]:
                 for url, limit in _labelled(values, "tidemark_in_flight_limit")
             ]
         case "classify":
-            told["verdictsPerSecond"] = _rate(pair, "classify", "tidemark_classify_seconds_count")
+            told["verdictsPerSecond"] = _rate(pair, "classify", "tidemark_verdicts_total")
             told["callsInFlight"] = int(values.get(("tidemark_classifying", ""), 0.0))
             told["restingApis"] = [
                 url for url, resting in _labelled(values, "tidemark_classify_breaker_open") if resting
@@ -209,13 +211,20 @@ def _process(before: Look, after: Look) -> dict[str, Any]:
 
 
 def _rate(pairs: Iterable[tuple[Look, Look]], role: str, name: str) -> float | None:
-    """How fast a counter grew a second, over all processes of a role; None when none of them answered twice."""
+    """How fast a counter grew a second, all its labels together, over all processes of a role.
+
+    None when none of them answered twice.
+    """
     rates = [
-        (second.values.get((name, ""), 0.0) - first.values.get((name, ""), 0.0)) / (second.at - first.at)
+        (_sum(second.values, name) - _sum(first.values, name)) / (second.at - first.at)
         for first, second in pairs
         if second.role == role and first.values is not None and second.values is not None
     ]
     return round(sum(rates), 3) if rates else None
+
+
+def _sum(values: Values, name: str) -> float:
+    return sum(value for _, value in _labelled(values, name))
 
 
 def _count(values: Values, name: str) -> int:

@@ -43,8 +43,10 @@ TICK_DELAY = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
 )
 # Scheduler
-TICKS = Counter("tidemark_ticks_total", "Ticks put on the queue")
-TURNS = Counter("tidemark_turns_total", "Turns put on the queue of the classification")
+TICKS = Counter("tidemark_ticks_total", "Ticks handed to the queue, which keeps one of each")
+TURNS = Counter(
+    "tidemark_turns_total", "Turns handed to the queue of the classification, which keeps one of each"
+)
 # Classifier
 CLASSIFYING = Gauge("tidemark_classifying", "Calls for a verdict that are in flight")
 CLASSIFIED = Counter("tidemark_verdicts_total", "Verdicts put on the log", ["suspicious"])
@@ -190,6 +192,17 @@ def running(data: Path) -> list[dict[str, Any]]:
     for path in sorted((data / RUN_FOLDER).glob("*.json")):
         with suppress(OSError, ValueError, KeyError):
             note = json.loads(path.read_text())
-            os.kill(note["pid"], 0)
-            notes.append(note)
+            if alive(note["pid"]):
+                notes.append(note)
     return notes
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, of whatever user."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -224,6 +224,15 @@ async def test_several_influencers_and_the_statistics_in_one_stream(
         assert (await reader.next("stats")).json["asOf"] == answers.rfc3339(at_s)
 
 
+async def test_statistics_that_a_newcomer_brought_up_to_date_are_told_to_all(store: Store) -> None:
+    async with serving(store, Limits(sweep=3_600)) as served:  # nobody but newcomers asks for them
+        first = await served.read("/v1/live?stats=true")
+        await first.next("stats")
+        at_s = served.observe()
+        await served.read("/v1/live?stats=true")
+        assert (await first.next("stats")).json["asOf"] == answers.rfc3339(at_s)
+
+
 @pytest.mark.parametrize(
     ("path", "title"),
     [

@@ -287,6 +287,13 @@ def test_clickhouses_words_in_one_line(store: Store) -> None:
     assert "nowhere" in str(error.value)
 
 
+def test_who_stores_waits_for_no_reader(store: Store, history: History) -> None:
+    store.insert_observations(*history.add([1, 2], MONDAY_S))
+    with store._reader(), store._reader():
+        assert store.row_count() == 2
+        assert store.existing_rows(1, 1, MONDAY_S, MONDAY_S)[0].tolist() == [1]
+
+
 def test_a_question_that_takes_too_much_memory(store: Store, tmp_path: Path) -> None:
     small = Handle(addresses.parse(f"chdb://{tmp_path}/store"), 2**26)
     with pytest.raises(StoreError, match="--store-megabytes"):

@@ -34,6 +34,7 @@ def test_a_server_with_the_defaults() -> None:
         "chdb:///store?mode=ro",
         "postgres://who:secret@db/x",
         "clickhouse://who:secret@:8123",
+        "clickhouse://who:secret/secret@secret@:8123/?",
         "clickhouse://who:secret@db:port",
         "clickhouse://who:secret@db/x?y=1",
         "clickhouse://who:secret@db/drop-me",

@@ -378,15 +378,19 @@ class Store:
             self._readers.put(handle)
 
     def existing_rows(self, first_pk: int, last_pk: int, from_s: int, to_s: int) -> tuple[UInt32s, UInt32s]:
-        """The (pk, observed_at) that are stored of these pks and times, both ends inclusive; arrays (n,)."""
-        found = self.query(
-            "existing_rows", {"first_pk": first_pk, "last_pk": last_pk, "from": from_s, "to": to_s}
+        """The (pk, observed_at) that are stored of these pks and times, both ends inclusive; arrays (n,).
+
+        By the handle that inserts, as `row_count`: who stores waits for no reader.
+        """
+        found = self._writer.ask(
+            sql.named("queries.sql")["existing_rows"],
+            {"first_pk": first_pk, "last_pk": last_pk, "from": from_s, "to": to_s},
         )
         return found["pk"].to_numpy(), found["observed_at_s"].to_numpy()
 
     def row_count(self) -> int:
         """How many observations are stored; from the parts' own counts."""
-        count: int = self.query("extent")["observations"][0].as_py()
+        count: int = self._writer.ask(sql.named("queries.sql")["extent"])["observations"][0].as_py()
         return count
 
     def max_observed_at(self) -> int | None:

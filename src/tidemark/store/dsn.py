@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from tidemark.config import without_secrets
 from tidemark.errors import CallerError
 
 DATABASE: Final = "tidemark"
@@ -52,7 +53,7 @@ def parse(dsn: str) -> Embedded | Server:
     if separator and scheme in ("clickhouse", "clickhouses"):
         return _server(dsn, secure=scheme == "clickhouses")
     raise CallerError(
-        f"the store address {_redacted(dsn)!r} begins with neither chdb:// nor clickhouse://:"
+        f"the store address {without_secrets(dsn)!r} begins with neither chdb:// nor clickhouse://:"
         " write chdb:///path or clickhouse://user:password@host:8123"
     )
 
@@ -74,10 +75,14 @@ def _server(dsn: str, *, secure: bool) -> Server:
         parts = urlsplit(dsn)
         port = parts.port
     except ValueError as error:
-        raise CallerError(f"the store address {_redacted(dsn)!r} cannot be read: {error}") from error
+        # Not in its words: what it takes for a port may be a part of the password.
+        raise CallerError(
+            f"the store address {without_secrets(dsn)!r} cannot be read: is the port a number?"
+            " Write %2F for a / in the password, %40 for an @"
+        ) from error
     if not parts.hostname or parts.query or parts.fragment:
         raise CallerError(
-            f"the store address {_redacted(dsn)!r} has no host, or more after it than a database:"
+            f"the store address {without_secrets(dsn)!r} has no host, or more after it than a database:"
             " write clickhouse://user:password@host:8123"
         )
     database = parts.path.strip("/") or DATABASE
@@ -91,7 +96,3 @@ def _server(dsn: str, *, secure: bool) -> Server:
         secure=secure,
         database=database,
     )
-
-
-def _redacted(dsn: str) -> str:
-    return re.sub(r"//[^/@]*@", "//...@", dsn)

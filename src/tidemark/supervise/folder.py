@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemark.errors import TidemarkError
-from tidemark.telemetry import RUN_FOLDER
+from tidemark.telemetry import RUN_FOLDER, alive
 
 LOCK_FILE: Final = "lock"
 
@@ -56,7 +56,7 @@ class DataFolder:
 
     def _in_use(self) -> str:
         holder = os.pread(self.lock, 32, 0).decode(errors="replace").strip()
-        if holder.isdigit() and not _alive(int(holder)):
+        if holder.isdigit() and not alive(int(holder)):
             return (
                 f"what process {holder} started on the data folder {self.path} is still stopping:"
                 " try again in a moment"
@@ -97,7 +97,7 @@ class DataFolder:
         """Remove the notes of those who could not, because they were killed or the machine went down."""
         for note in self._runs.glob("*-*.json"):
             pid = note.stem.rpartition("-")[2]
-            if pid.isdigit() and not _alive(int(pid)):
+            if pid.isdigit() and not alive(int(pid)):
                 with suppress(OSError):
                     note.unlink()
 
@@ -106,13 +106,3 @@ class DataFolder:
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

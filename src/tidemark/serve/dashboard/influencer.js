@@ -25,6 +25,8 @@ export function show(main, pk, live) {
   let total = null;
   let intervalS = 0;
   let known = true;
+  let previous = null; // the observation before `latest`
+  let changed; // what the server told of changes, until the observation is here up to which it did
   let before = null; // window -> {measure: value then}
   const number = Number(pk);
   document.title = `pk ${pk} · Tidemark`;
@@ -89,6 +91,7 @@ export function show(main, pk, live) {
 
   function take(found) {
     if (latest && Date.parse(found.observedAt) < Date.parse(latest.observedAt)) return;
+    if (latest?.observedAt !== found.observedAt) previous = latest;
     latest = found;
     notice.hidden = true;
     document.title = `${found.username ?? `pk ${pk}`} · Tidemark`;
@@ -96,7 +99,7 @@ export function show(main, pk, live) {
     for (const [name, writeValue] of VALUES) put(name, writeValue(found[name]));
     verdict();
     rank();
-    showChanges();
+    countChanges();
     age();
   }
 
@@ -133,16 +136,25 @@ export function show(main, pk, live) {
 
   async function changes() {
     try {
-      const answer = await get(`/v1/influencers/${encodeURIComponent(pk)}/changes`);
-      if (!latest) return;
-      before = new Map(
-        answer.changes.map((change) => [
-          change.window,
-          { since: change.since, ...Object.fromEntries(VALUES.map(([name]) => [name, change[name] == null ? null : latest[name] - change[name]])) },
-        ]),
-      );
+      changed = await get(`/v1/influencers/${encodeURIComponent(pk)}/changes`);
     } catch {
       // What changed is a minute old at most; next time.
+    }
+    countChanges();
+  }
+
+  /** From which values the changes count: those of the observation up to which they were told, less what they were. */
+  function countChanges() {
+    // Another observation may have come before or after; then the next one will do.
+    const told = changed && [latest, previous].find((one) => one && Date.parse(one.observedAt) === Date.parse(changed.asOf));
+    if (told) {
+      before = new Map(
+        changed.changes.map((change) => [
+          change.window,
+          { since: change.since, ...Object.fromEntries(VALUES.map(([name]) => [name, change[name] == null ? null : told[name] - change[name]])) },
+        ]),
+      );
+      changed = undefined;
     }
     showChanges();
   }

@@ -183,9 +183,7 @@ class Live:
     async def _tell_statistics(self) -> None:
         """Beside the sweep: they are computed in a thread, and pings do not wait for one."""
         try:
-            if await self._refresh():
-                for reader in self._statistics.readers:
-                    reader.tell(self._statistics)
+            await self._refresh()
         finally:
             self._refreshing = False
 
@@ -203,10 +201,12 @@ class Live:
             elif stream.quiet_since <= ping:
                 stream.tell(self._ping)
 
-    async def _refresh(self) -> bool:
-        """Bring the statistics up to date; returns whether they are others."""
+    async def _refresh(self) -> None:
+        """Bring the statistics up to date, and tell everybody when they are others: whoever asked first."""
         moment_ms = self._shown.view.published_at_ms
-        return self._statistics.show(await self._figures.stats(), moment_ms)
+        if self._statistics.show(await self._figures.stats(), moment_ms):
+            for reader in self._statistics.readers:
+                reader.tell(self._statistics)
 
     async def close(self) -> None:
         """End all streams, and take no more. Returns when that is done, or those are dropped who are too slow."""
