@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.scene import GAP_PK, QUIET, TOLD, UNOBSERVED, Scene
@@ -58,6 +58,29 @@ def test_the_numbers_are_those_of_the_api(visit: Visit) -> None:
         r"Last observed .* · \d+ \w+ 2\d{3}, \d\d:\d\d:\d\d (CET|CEST|GMT\+[12])", field(page, "observed")
     )
     assert "Europe/Berlin" in page.locator("footer").inner_text()
+
+
+def test_changes_count_from_the_observation_they_were_told_of(visit: Visit, scene: Scene) -> None:
+    visitor = visit()
+    held: list[Route] = []
+
+    def hold(
+        route: Route,
+    ) -> None:  # Playwright sets an attribute on it, which a method of a list has no place for
+        held.append(route)
+
+    visitor.page.route("**/changes", hold)
+    page = visitor.open(f"/influencers/{TOLD[1]}?range=1h")
+    expect(page.locator("[data-live]")).to_have_attribute("data-live", "live")
+    told = held[0].fetch()
+    gain = told.json()["changes"][0]["followerCount"] + 5_000
+    followers = visitor.get(f"/v1/influencers/{TOLD[1]}")["followerCount"] + 5_000
+    scene.observe(TOLD[1], followers, 1_400)  # newer than what the answer is about, and here before it
+    expect(page.locator("[data-field=followerCount]")).to_have_text(f"{followers:,}")
+    held[0].fulfill(response=told)
+    expect(page.locator("[data-changes=followerCount] dd").first).to_have_text(
+        f"{'+' if gain > 0 else chr(0x2212)}{abs(gain):,}"
+    )
 
 
 def test_ranges_stand_in_the_url_and_the_back_button_works(visit: Visit) -> None:
