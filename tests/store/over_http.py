@@ -36,7 +36,8 @@ class Engine:
     """One chDB, one statement at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self._connection = chdb.connect(str(folder / "store"))
+        connect: Any = chdb.connect  # it has no types
+        self._connection = connect(str(folder / "store"))
         self._lock = threading.Lock()
         self._cut_off = folder / "cut-off"
         self._held: list[tuple[str, dict[str, str], bytes]] = []
