@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 UInt32s = npt.NDArray[np.uint32]
-Float32s = npt.NDArray[np.float32]
 
 FOLLOWERS: Final = (100_000, 10_000, 5_000)
 FOLLOWINGS: Final = (1_000, 100, 50)

@@ -14,8 +14,6 @@ from tidemark.population import SHARD_SIZE_PKS
 
 DAY_S: Final = 86_400
 CASES: Final = tuple((millions * 1_000_000, interval) for interval in (60, 10) for millions in (1, 10, 100))
-NATS_SERVERS: Final = 3
-"""Of one log: each has a whole copy."""
 
 
 @dataclass(frozen=True, slots=True)

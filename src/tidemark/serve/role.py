@@ -62,9 +62,9 @@ publishing, figures and compression are not to wait with them, as on a small mac
 FILES: Final = 2_000
 """Kept back from the live streams: parts of the store (hundreds, at a merge) and the log half of them, other readers
 the rest."""
-READERS: Final = 10_000
+CONNECTIONS: Final = 10_000
 """Connections beside those of live streams, as far as files may be open for them: 10 kB of memory each."""
-READERS_MIN: Final = 100
+CONNECTIONS_MIN: Final = 100
 """As many are let in where hardly any files may be open."""
 
 logger = structlog.get_logger("tidemark.serve")
@@ -91,7 +91,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         gains = Gains(board, store, settings.interval)
         await asyncio.to_thread(gains.refresh)
         live = Live(board, figures, Limits(streams_max))
-        connections_max = max(READERS_MIN, min(streams_max + READERS, files - FILES // 2))
+        connections_max = max(CONNECTIONS_MIN, min(streams_max + CONNECTIONS, files - FILES // 2))
         server = Server(create(Sources(board, store, figures, gains), live), connections_max)
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
         host, port = listener.getsockname()[:2]

@@ -28,7 +28,6 @@ export class History {
   #asking = null;
   #scale = "values";
   #pressScale;
-  #inputPlace;
   /** One or two of {pk, name, series (null until loaded)}. */
   #shown;
 
