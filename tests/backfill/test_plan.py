@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf, nan
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,7 +52,10 @@ def test_many_calls_of_many_shards_are_cut_into_blocks() -> None:
     assert plan.disk_bytes == pytest.approx(3 * plan.rows, rel=0.3)
 
 
-@pytest.mark.parametrize(("days", "interval_s"), [(1, 0), (1, 1.5), (0.5, 86_400), (-1, 60), (1e6, 60)])
+@pytest.mark.parametrize(
+    ("days", "interval_s"),
+    [(1, 0), (1, 1.5), (0.5, 86_400), (-1, 60), (1e6, 60), (nan, 60), (inf, 60), (1, nan)],
+)
 def test_what_makes_no_history_is_refused(days: float, interval_s: float) -> None:
     with pytest.raises(CallerError, match="--"):
         Plan.until(NOW_S, days, interval_s, Population(0, 9))

@@ -145,21 +145,6 @@ def test_the_state_of_the_rollups_is_that_of_one_influencer(store: Store, histor
     assert state(2) == (closed["1h"], []), "only who was written to is read from the observations"
 
 
-def test_the_tables_explain_themselves(store: Store) -> None:
-    uncommented = store._maintenance.ask(
-        "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
-        " AND table NOT IN ('hourly', 'daily')"
-    )
-    assert uncommented.to_pylist() == [
-        {"table": "meta", "name": "value"},
-        {"table": "rollup_marks", "name": "marked_at"},
-    ]
-    tables = store._maintenance.ask(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = ''"
-    )
-    assert tables.num_rows == 0
-
-
 def test_every_table_is_durable(store: Store) -> None:
     definitions = store.query("table_definitions").to_pylist()
     tables = [row for row in definitions if "MergeTree" in row["definition"]]

@@ -5,6 +5,7 @@ As the timetable has it: shard i of n is due at every k * T + i * T / n, in whol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -45,11 +46,11 @@ class Plan:
     @classmethod
     def until(cls, now_s: int, days: float, interval_s: float, population: Population, seed: int = 1) -> Plan:
         """So many days that end now. Raises CallerError for what makes no history."""
-        if interval_s < 1 or interval_s % 1:
+        if not interval_s >= 1 or interval_s % 1:
             raise CallerError(
                 f"a history has an observation each whole number of seconds, not {interval_s:g}: --interval 60"
             )
-        from_s = now_s + 1 - round(days * DAY_S)
+        from_s = now_s + 1 - round(days * DAY_S) if math.isfinite(days) else 0
         if not 0 < from_s <= now_s + 1 - interval_s:
             raise CallerError(
                 f"{days:g} days have no observation each {interval_s:g} s: give more --days, or a shorter --interval"

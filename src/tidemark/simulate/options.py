@@ -43,5 +43,5 @@ class SimulateOptions:
             raise CallerError(
                 f"port {self.port} does not exist: give one from 1 to 65535, or 0 for a free one"
             )
-        if self.max_rps < 0 or self.classify_seconds < 0:
+        if not (self.max_rps >= 0 and self.classify_seconds >= 0):
             raise CallerError("a rate or a time cannot be negative: give 0 or more")
