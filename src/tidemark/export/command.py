@@ -59,7 +59,8 @@ def _instead(settings: Settings, pk: int | None, from_s: int, to_s: int) -> str:
     query = f"step=raw&format=csv&from={from_s or to_s - 86_400}&to={to_s}"
     known = f"http://{settings.host}:{settings.port}"
     url = next((note["url"] for note in telemetry.running(settings.data) if "url" in note), known)
-    return f"or ask `serve`: curl '{url}/v1/influencers/{pk}/series?{query}'"
+    part = "50,000 points at most" if from_s else "this is the last day"
+    return f"or ask `serve` ({part}): curl '{url}/v1/influencers/{pk}/series?{query}'"
 
 
 def _seconds(name: str, text: str) -> int:
