@@ -23,4 +23,6 @@ def test_migrations_can_be_repeated_after_a_crash_in_their_middle() -> None:
     for migration in sql.migrations():
         for statement in migration.statements:
             first = statement.split("\n", 1)[0]
-            assert " IF NOT EXISTS " in first or re.match(r"ALTER TABLE \w+ MODIFY SETTING ", first)
+            assert " IF NOT EXISTS " in first or re.match(
+                r"ALTER TABLE \w+\s+(MODIFY SETTING|COMMENT COLUMN) ", statement
+            )
