@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             statement, body = body.decode(), b""
         try:
             answer = self.engine.run(statement.strip(), parameters, body)
-        except Exception as error:  # noqa: BLE001 - two packages bring chdb's own, of which one is there
+        except Exception as error:
             found = re.search(r"Code: (\d+)", str(error))
             self._answer(
                 500, str(error).encode(), {"X-ClickHouse-Exception-Code": found[1] if found else "1"}
