@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -58,12 +59,7 @@ def _api_url(url: str) -> str:
 
 def without_secrets(url: str) -> str:
     """An address for messages: what stands before its last @, a token or a user and a password, is left out."""
-    scheme, separator, rest = url.partition("://")
-    if "@" not in url:
-        return url
-    return (
-        f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if separator else f"...@{url.rpartition('@')[2]}"
-    )
+    return re.sub(r"^(\w+://)?.*@", r"\1...@", url, flags=re.DOTALL)
 
 
 def _port(url: str, parts: SplitResult) -> int | None:

@@ -229,7 +229,7 @@ def _sum(values: Values, name: str) -> float:
 
 def _count(values: Values, name: str) -> int:
     """A counter, since the process began."""
-    return int(values.get((name, ""), 0.0))
+    return int(_sum(values, name))
 
 
 def _refused(looks: Iterable[Look]) -> dict[str, int]:

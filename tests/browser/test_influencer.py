@@ -64,9 +64,7 @@ def test_changes_count_from_the_observation_they_were_told_of(visit: Visit, scen
     visitor = visit()
     held: list[Route] = []
 
-    def hold(
-        route: Route,
-    ) -> None:  # Playwright sets an attribute on it, which a method of a list has no place for
+    def hold(route: Route) -> None:  # not held.append: Playwright sets an attribute on what it is given
         held.append(route)
 
     visitor.page.route("**/changes", hold)

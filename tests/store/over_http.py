@@ -63,8 +63,6 @@ class Engine:
             for name, value in parameters.items()
             if name not in NO_SETTINGS and not name.startswith("param_")
         }
-        # It sets them for good; what only some statements bring must not stay.
-        settings.setdefault("insert_deduplication_token", "")
         for name, value in settings.items():
             self._connection.query(f"SET {name} = '{value}'")
         bound = {name.removeprefix("param_"): value for name, value in parameters.items() if "param_" in name}

@@ -380,7 +380,7 @@ class Store:
     def existing_rows(self, first_pk: int, last_pk: int, from_s: int, to_s: int) -> tuple[UInt32s, UInt32s]:
         """The (pk, observed_at) that are stored of these pks and times, both ends inclusive; arrays (n,).
 
-        By the handle that inserts, as `row_count`: who stores waits for no reader.
+        By the handle that inserts, as `row_count` and `max_observed_at`: who stores waits for no reader.
         """
         found = self._writer.ask(
             sql.named("queries.sql")["existing_rows"],
@@ -390,13 +390,16 @@ class Store:
 
     def row_count(self) -> int:
         """How many observations are stored; from the parts' own counts."""
-        count: int = self._writer.ask(sql.named("queries.sql")["extent"])["observations"][0].as_py()
+        count: int = self._extent("observations")
         return count
 
     def max_observed_at(self) -> int | None:
         """When the newest observation was, in Unix seconds; from the parts' own maxima."""
-        newest: int = self.query("extent")["last_s"][0].as_py()
+        newest: int = self._extent("last_s")
         return newest or None
+
+    def _extent(self, what: str) -> Any:
+        return self._writer.ask(sql.named("queries.sql")["extent"])[what][0].as_py()
 
     def written_down_at(self) -> int:
         """When `replace_influencers` was last done, in Unix seconds, by the average that followed it; 0: never."""

@@ -26,7 +26,7 @@ export function show(main, pk, live) {
   let intervalS = 0;
   let known = true;
   let previous = null; // the observation before `latest`
-  let changed; // what the server told of changes, until the observation is here up to which it did
+  let changed = null; // what the server told of changes, until the observation is here up to which it did
   let before = null; // window -> {measure: value then}
   const number = Number(pk);
   document.title = `pk ${pk} · Tidemark`;
@@ -154,7 +154,7 @@ export function show(main, pk, live) {
           { since: change.since, ...Object.fromEntries(VALUES.map(([name]) => [name, change[name] == null ? null : told[name] - change[name]])) },
         ]),
       );
-      changed = undefined;
+      changed = null;
     }
     showChanges();
   }
