@@ -94,7 +94,7 @@ async def test_who_jumps_is_classified_ahead_of_the_turn(
     try:
         replicas = [Replica(server, store), Replica(server, store)]
         for replica in replicas:
-            await replica.work._consume_verdicts()
+            await replica.work._log.open()
             await replica.observe(0, {})
             await replica.observe(1, {2_345: 90_000})
         consumer = await log.consume_turns()

@@ -30,7 +30,8 @@ from tidemark.classify.turn import TurnInWork, Verdict, remaining
 from tidemark.config import Settings
 from tidemark.errors import CallerError, LogError
 from tidemark.log import streams
-from tidemark.log.client import Consumer, Delivery, Log, connect
+from tidemark.log.client import Delivery, Log, connect
+from tidemark.log.reconnecting import ReconnectingConsumer
 from tidemark.messages import MessageError, Turn
 from tidemark.mockstagram import Answer
 from tidemark.process import spawn, wait
@@ -49,7 +50,6 @@ TURN_WAIT_S: Final = 2.0
 """How long one look for a turn lasts."""
 CLOCKS_MS: Final = 600_000
 """As much may the clocks of schedulers and of the log differ."""
-LOG_RETRY_S: Final = 1.0
 ROOM_LOOK_S: Final = 0.25
 """How often those who wait are counted, while there are enough."""
 IDLE_LOOK_S: Final = 1.0
@@ -125,25 +125,14 @@ class _Classifier:
             task.cancel()
 
     async def _take_turns(self, stop: asyncio.Event) -> None:
-        consumer: Consumer | None = None
-        while not stop.is_set():
-            try:
-                if consumer is None:
-                    await self._log.open()
-                    consumer = await self._log.consume_turns()
-                if await self._has_room(stop):
-                    for delivery in await consumer.next(1, TURN_WAIT_S):
-                        self._opening += 1
-                        spawn(self._turns, self._serve(delivery), "a turn")
-            except LogError as error:
-                logger.warning("no turns", error=str(error))
-                if consumer is not None:
-                    await consumer.close()
-                consumer = None
-                await wait(stop, LOG_RETRY_S)
+        turns = ReconnectingConsumer(self._log.consume_turns, stop, logger.warning, "no turns")
+        while await self._has_room(stop):
+            for delivery in await turns.next(1, TURN_WAIT_S):
+                self._opening += 1
+                spawn(self._turns, self._serve(delivery), "a turn")
 
     async def _has_room(self, stop: asyncio.Event) -> bool:
-        """Wait until calls run out of work. Also while the API fails: see `Agenda.take`."""
+        """Wait until calls run out of work; False at `stop`. Also while the API fails: see `Agenda.take`."""
         while not stop.is_set():
             enough = len(self._agenda) >= self._concurrency or len(self._turns) >= TURNS_IN_WORK_MAX
             if not enough and not self._opening:

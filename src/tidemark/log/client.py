@@ -174,7 +174,8 @@ class Consumer:
 
 
 class Log:
-    """A connection to the log. `open` it before anything else; it mends itself from then on."""
+    """A connection to the log. `open` it before anything else, or ask for a consumer, which does; it mends itself from
+    then on."""
 
     def __init__(self, settings: Settings, role: str, *, governs: bool = False) -> None:
         self._settings = settings
@@ -183,6 +184,7 @@ class Log:
         self._servers = list(settings.nats) or ["nats://127.0.0.1:4222"]
         self._shown = ", ".join(server.rpartition("@")[2].rpartition("/")[2] for server in self._servers)
         self._client: Client | None = None
+        self._opening = asyncio.Lock()
         self._closing = False
 
     async def open(self) -> None:
@@ -192,16 +194,17 @@ class Log:
 
         Raises LogError when no server answers or takes the credentials: then call it again.
         """
-        if self._client is None or self._client.is_closed:
-            self._client = await self._connected()
-            self._jetstream = self._client.jetstream(timeout=CALL_DEADLINE_S)
-        for stream in (
-            streams.tick_stream,
-            streams.observation_stream,
-            streams.turn_stream,
-            streams.verdict_stream,
-        ):
-            await self._create_stream(stream(self._settings))
+        async with self._opening:
+            if self._client is None or self._client.is_closed:
+                self._client = await self._connected()
+                self._jetstream = self._client.jetstream(timeout=CALL_DEADLINE_S)
+            for stream in (
+                streams.tick_stream,
+                streams.observation_stream,
+                streams.turn_stream,
+                streams.verdict_stream,
+            ):
+                await self._create_stream(stream(self._settings))
 
     async def _connected(self) -> Client:
         latest: Exception | None = None
@@ -424,10 +427,14 @@ class Log:
         return await self._consume(streams.VERDICTS, streams.verdict_consumer(store_id), again=True)
 
     async def _consume(self, stream: str, config: ConsumerConfig, *, again: bool = False) -> Consumer:
-        """The consumer, made where it is missing. `again`: whoever reads it now is the only one who does, so what
-        was handed out before and not acknowledged comes at once, and before all that is newer."""
+        """The consumer, made where it is missing, of a log that is opened first.
+
+        `again`: whoever reads it now is the only one who does, so what was handed out before and not acknowledged
+        comes at once, and before all that is newer.
+        """
         name = config.durable_name
         assert name is not None
+        await self.open()
         with _translated(f"create the consumer {name}"):
             try:
                 info = await self._jetstream.consumer_info(stream, name)

@@ -23,7 +23,8 @@ from tidemark import telemetry
 from tidemark.config import Settings
 from tidemark.errors import CallerError, LogError
 from tidemark.log import streams
-from tidemark.log.client import Consumer, Delivery, Log, connect
+from tidemark.log.client import Delivery, Log, connect
+from tidemark.log.reconnecting import ReconnectingConsumer
 from tidemark.messages import Batch, MessageError, Tick
 from tidemark.poll.exchange import compile_ahead
 from tidemark.poll.pacing import retry_delay
@@ -85,21 +86,11 @@ class _Poller:
 
     async def run(self, stop: asyncio.Event) -> None:
         logger.info("polling", api=list(self._settings.api))
-        consumer: Consumer | None = None
+        ticks = ReconnectingConsumer(self._log.consume_ticks, stop, logger.warning, "no ticks")
         while not stop.is_set():
-            try:
-                if consumer is None:
-                    await self._log.open()
-                    consumer = await self._log.consume_ticks()
-                if wanted := await self._ticks_wanted(stop):
-                    for delivery in await consumer.next(wanted, TICK_WAIT_S):
-                        spawn(self._work, self._answer(delivery), "a tick")
-            except LogError as error:
-                logger.warning("no ticks", error=str(error))
-                if consumer is not None:
-                    await consumer.close()
-                consumer = None
-                await wait(stop, LOG_RETRY_S)
+            if wanted := await self._ticks_wanted(stop):
+                for delivery in await ticks.next(wanted, TICK_WAIT_S):
+                    spawn(self._work, self._answer(delivery), "a tick")
         if self._work:
             _, late = await asyncio.wait(self._work, timeout=STOP_PATIENCE_S)
             for task in late:

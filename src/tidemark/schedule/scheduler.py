@@ -49,7 +49,6 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
     async with connect(settings, "schedule", governs=True) as log:
         while not stop.is_set():
             try:
-                await log.open()
                 await log.consume_ticks()
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))

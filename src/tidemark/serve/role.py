@@ -5,8 +5,8 @@
                                 |--> influencers, averages (once a minute), snapshots (every ten)
                                 '--> turns of those whose followers jumped
 
-The event loop takes batches and answers readers; everything that takes longer than a millisecond - inserts,
-series, views of a million influencers - runs in threads, in code that lets go of the interpreter's lock.
+The event loop takes batches, 1.5 ms each, and answers readers; what takes longer - inserts, series, views of a
+million influencers - runs in threads, in code that lets go of the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tidemark.board.jumps import Bound, Jumps
 from tidemark.board.table import record_batches
 from tidemark.config import Settings
 from tidemark.errors import LogError, StoreError, TidemarkError
-from tidemark.log.client import Consumer, Log
+from tidemark.log.client import Log
 from tidemark.messages import Turn
 from tidemark.process import raise_file_limit, spawn, wait
 from tidemark.serve.app import create
@@ -235,7 +235,6 @@ class _Work:
     ) -> None:
         self._settings = settings
         self._log = Log(settings, "serve")
-        self._opening = asyncio.Lock()
         self._verdicts = verdicts
         self._progress = progress
         self._jumps = Jumps()
@@ -268,8 +267,9 @@ class _Work:
                     group.create_task(self._every(seconds, work, ended))
                 await self._look_for_damage()
                 async with asyncio.TaskGroup() as sinks:
-                    sinks.create_task(self._sink.run(self._consume, stop))
-                    sinks.create_task(self._verdicts.run(self._consume_verdicts, stop))
+                    log, store_id = self._log, self._store.store_id
+                    sinks.create_task(self._sink.run(lambda: log.consume_observations(store_id), stop))
+                    sinks.create_task(self._verdicts.run(lambda: log.consume_verdicts(store_id), stop))
                 ended.set()
         finally:
             await self._log.close()
@@ -277,16 +277,6 @@ class _Work:
             await asyncio.wait(self._tasks)
         await self._publish()
         await self._write_down()
-
-    async def _consume(self) -> Consumer:
-        async with self._opening:
-            await self._log.open()
-        return await self._log.consume_observations(self._store.store_id)
-
-    async def _consume_verdicts(self) -> Consumer:
-        async with self._opening:
-            await self._log.open()
-        return await self._log.consume_verdicts(self._store.store_id)
 
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]], ended: asyncio.Event) -> None:
         """Do the work again and again; a failure of the store is logged and the work tried next time."""

@@ -20,6 +20,7 @@ from tidemark import telemetry
 from tidemark.board import Board
 from tidemark.errors import LogError, StoreError
 from tidemark.log.client import Consumer, Delivery
+from tidemark.log.reconnecting import ReconnectingConsumer
 from tidemark.messages import MessageError, Verdicts
 from tidemark.process import wait
 from tidemark.serve.progress import Progress
@@ -60,21 +61,12 @@ class VerdictSink:
     async def run(self, connect: Callable[[], Awaitable[Consumer]], stop: asyncio.Event) -> None:
         """Take verdicts until `stop`; then store what was taken. `connect` gives the log's consumer."""
         block = _Block()
-        consumer: Consumer | None = None
+        reader = ReconnectingConsumer(connect, stop, logger.warning, "verdicts cannot be read, trying again")
         give_up_at = float("inf")
         while True:
             if stop.is_set():
                 give_up_at = min(give_up_at, time.monotonic() + STOP_PATIENCE_S)
-            deliveries: list[Delivery] = []
-            try:
-                consumer = consumer or await connect()
-                deliveries = await consumer.next(FETCH_MESSAGES, FETCH_WAIT_S)
-            except LogError as error:
-                logger.warning("verdicts cannot be read, trying again", error=str(error))
-                if consumer is not None:
-                    await consumer.close()
-                consumer = None
-                await wait(stop, RETRY_S)
+            deliveries = await reader.next(FETCH_MESSAGES, FETCH_WAIT_S)
             for delivery in deliveries:
                 await self._take(delivery, block)
             ending = stop.is_set() and (not deliveries or time.monotonic() > give_up_at)

@@ -35,6 +35,7 @@ import structlog
 from tidemark import telemetry
 from tidemark.errors import LogError, StoreError
 from tidemark.log.client import Consumer, Delivery
+from tidemark.log.reconnecting import ReconnectingConsumer
 from tidemark.messages import Batch, MessageError
 from tidemark.process import wait
 from tidemark.store.clickhouse import Store
@@ -169,27 +170,18 @@ class Sink:
         newest = await asyncio.get_running_loop().run_in_executor(self._writer, self._store.max_observed_at)
         self._seen = Seen(max(newest or 0, self._board.restored_until_s))
         block = Block()
-        consumer: Consumer | None = None
+        reader = ReconnectingConsumer(connect, stop, logger.warning, "the log cannot be read, trying again")
         give_up_at = float("inf")
         gather_until = time.monotonic()
         while True:
             if stop.is_set():
                 give_up_at = min(give_up_at, time.monotonic() + STOP_PATIENCE_S)
-            try:
-                consumer = consumer or await connect()
-                await wait(stop, gather_until - time.monotonic())
-                began = time.monotonic()
-                deliveries = await consumer.next(FETCH_MESSAGES, FETCH_WAIT_S)
-                gather_until = began + GATHER_S if len(deliveries) < FETCH_MESSAGES else began
-                self.log_away = False
-                await self._measure_lag(consumer)
-            except LogError as error:
-                self.lag_batches, self.log_away = None, True
-                logger.warning("the log cannot be read, trying again", error=str(error))
-                if consumer is not None:
-                    await consumer.close()
-                consumer, deliveries = None, []
-                await wait(stop, RETRY_MIN_S)
+            await wait(stop, gather_until - time.monotonic())
+            began = time.monotonic()
+            deliveries = await reader.next(FETCH_MESSAGES, FETCH_WAIT_S)
+            gather_until = began + GATHER_S if len(deliveries) < FETCH_MESSAGES else began
+            await self._measure_lag(reader)
+            self.log_away = reader.away
             for delivery in deliveries:
                 await self._take(delivery, block)
                 await asyncio.sleep(0)  # readers wait for one batch at most
@@ -206,13 +198,16 @@ class Sink:
             await self._write(block, stop)
         self._writer.shutdown()
 
-    async def _measure_lag(self, consumer: Consumer) -> None:
+    async def _measure_lag(self, reader: ReconnectingConsumer) -> None:
         """Ask now and then how far behind the store is."""
         now = time.monotonic()
-        if now >= self._lag_due_at:
+        if reader.away:
+            self.lag_batches = None
+        elif now >= self._lag_due_at:
             self._lag_due_at = now + LAG_SECONDS
-            self.lag_batches = await consumer.pending()
-            telemetry.LAG_BATCHES.set(self.lag_batches)
+            self.lag_batches = await reader.pending()
+            if self.lag_batches is not None:
+                telemetry.LAG_BATCHES.set(self.lag_batches)
 
     async def _take(self, delivery: Delivery, block: Block) -> None:
         assert self._seen is not None
