@@ -244,7 +244,7 @@ def backfill_command(settings: Settings, days: float, seed: int) -> None:
 @click.option(
     "--from", "from_", default="", help="From when on, RFC 3339 or Unix seconds. Default: all that is kept."
 )
-@click.option("--to", default="", help="Until when, exclusive. Default: now.")
+@click.option("--to", default="", help="Until when, exclusive. Default: all that there is.")
 @click.option(
     "--format",
     "form",

@@ -21,6 +21,8 @@ def request(accepts: str | None) -> Request:
         ("gzip", True),
         ("deflate, GZIP;q=0.5, br", True),
         ("*", True),
+        ("*;q=0, gzip", True),
+        ("*, gzip;q=0", False),
         ("br, deflate", False),
         ("gzip;q=0", False),
         ("gzip; q=0.0", False),

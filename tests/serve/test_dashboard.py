@@ -76,6 +76,8 @@ async def test_what_is_known_already_is_not_sent_again(client: httpx.AsyncClient
     assert first.headers["cache-control"] == "no-cache"
     again = await client.get("/", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    for known in ("*", '"another",' + first.headers["etag"], f'"another" , W/{first.headers["etag"]}'):
+        assert (await client.get("/", headers={"If-None-Match": known})).status_code == 304, known
     assert (await client.get("/", headers={"If-None-Match": '"another"'})).status_code == 200
 
 
@@ -93,7 +95,9 @@ async def test_another_version_is_not_mixed_in(client: httpx.AsyncClient, folder
     (folder / "main.js").write_text("// another\n")
     assert Dashboard.load(folder).version != before.version
     for path in ("/static/0123456789ab/main.js", f"/static/{before.version}/nothing.js"):
-        assert (await client.get(path)).status_code == 404
+        gone = await client.get(path)
+        assert (gone.status_code, gone.json()["title"]) == (404, "Not found")
+        assert gone.headers["cache-control"] == "no-store"
 
 
 async def test_without_the_chart_library_the_page_says_what_to_do(folder: Path) -> None:

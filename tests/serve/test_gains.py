@@ -18,7 +18,6 @@ from tidemark.errors import StoreError
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
 from tidemark.serve import gains
-from tidemark.serve.answers import rfc3339
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
@@ -26,6 +25,7 @@ from tidemark.serve.problems import Problem
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
+from tidemark.times import rfc3339
 
 POPULATION = Population(1_000, 1_009)
 NOW_S = int(time.time()) // 600 * 600

@@ -28,6 +28,7 @@ from tidemark.serve.role import FILES, Server, listen, live_max
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
+from tidemark.times import rfc3339
 
 POPULATION = Population(1_000, 1_009)
 OBSERVED = np.arange(1_000, 1_009, dtype=np.uint32)
@@ -198,7 +199,7 @@ async def test_the_present_value_comes_at_once_and_each_newer_one(store: Store) 
         at_s = served.observe()
         found = await reader.next("observation")
         assert found.json["followerCount"] == at_s, "and nothing of what others have"
-        assert found.json["observedAt"] == answers.rfc3339(at_s)
+        assert found.json["observedAt"] == rfc3339(at_s)
 
 
 async def test_who_is_watched_but_not_observed_is_waited_for(store: Store) -> None:
@@ -221,7 +222,7 @@ async def test_several_influencers_and_the_statistics_in_one_stream(
         assert events[2].data.encode() == answers.as_json(await served.figures.stats())
         at_s = served.observe(np.array([1_002]))
         assert (await reader.next("observation")).json["followerCount"] == at_s
-        assert (await reader.next("stats")).json["asOf"] == answers.rfc3339(at_s)
+        assert (await reader.next("stats")).json["asOf"] == rfc3339(at_s)
 
 
 async def test_statistics_that_a_newcomer_brought_up_to_date_are_told_to_all(store: Store) -> None:
@@ -230,7 +231,7 @@ async def test_statistics_that_a_newcomer_brought_up_to_date_are_told_to_all(sto
         await first.next("stats")
         at_s = served.observe()
         await served.read("/v1/live?stats=true")
-        assert (await first.next("stats")).json["asOf"] == answers.rfc3339(at_s)
+        assert (await first.next("stats")).json["asOf"] == rfc3339(at_s)
 
 
 @pytest.mark.parametrize(

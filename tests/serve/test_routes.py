@@ -154,10 +154,20 @@ async def test_series_in_columns(client: httpx.AsyncClient, step: str) -> None:
 
 async def test_series_takes_times_in_several_forms(client: httpx.AsyncClient) -> None:
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW_S - 60))
-    for start in (str(NOW_S - 60), text + "Z", text, text + "%2B00:00", text + "+00:00"):
+    lower = text.lower() + "z"
+    for start in (str(NOW_S - 60), text + "Z", lower, text, text + "%2B00:00", text + "+00:00"):
         found = (await client.get(f"/v1/influencers/1000/series?step=raw&from={start}")).json()
         assert found["time"] == [NOW_S - 60, NOW_S], start
         assert found["from"] == text + "Z"
+
+
+async def test_fractions_of_seconds_bound_a_series_too(client: httpx.AsyncClient) -> None:
+    for start, end, times in (
+        (f"{NOW_S - 61}.5", f"{NOW_S}.5", [NOW_S - 60, NOW_S]),
+        (f"{NOW_S - 60}.001", f"{NOW_S}.000", []),
+    ):
+        found = (await client.get(f"/v1/influencers/1000/series?step=raw&from={start}&to={end}")).json()
+        assert found["time"] == times, (start, end)
 
 
 async def test_series_of_an_empty_range_is_empty_for_who_is_known(client: httpx.AsyncClient) -> None:
@@ -190,7 +200,12 @@ async def test_head_is_get_without_a_body(served: Address, path: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("POST", "/v1/stats", "GET"), ("DELETE", "/healthz", "GET"), ("HEAD", "/v1/live", "GET")],
+    [
+        ("POST", "/v1/stats", "GET, HEAD"),
+        ("DELETE", "/healthz", "GET, HEAD"),
+        ("HEAD", "/v1/live", "GET"),
+        ("POST", "/v1/live", "GET"),
+    ],
 )
 async def test_a_method_that_is_not_allowed(
     client: httpx.AsyncClient, method: str, path: str, allow: str

@@ -11,7 +11,6 @@ from tidemark.store.rollups import Rollups
 from tidemark.store.series import (
     POINTS_MAX,
     STEP_S,
-    TIME_MAX_S,
     Kept,
     Range,
     Series,
@@ -19,6 +18,7 @@ from tidemark.store.series import (
     plan,
     ratio,
 )
+from tidemark.times import TIME_MAX_S
 
 from .conftest import DAY_S, MONDAY_S, History, UInt32s
 from .test_rollups import POPULATION, close_all

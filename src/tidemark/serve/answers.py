@@ -1,7 +1,7 @@
 """What does an answer look like? The JSON and CSV of the HTTP API, made from views and series.
 
 Encoded by msgspec straight from the columns, ten times as fast as models of objects would be; the same
-definitions give the OpenAPI schema.
+definitions, with the words below their fields, give the OpenAPI schema.
 """
 
 from __future__ import annotations
@@ -9,25 +9,22 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from tidemark.board import Latest
-from tidemark.store.changes import Before
-from tidemark.store.series import AverageSeries, Series
+from tidemark.board.gains import Direction
+from tidemark.serve.gains import GainWindow
+from tidemark.store.changes import Before, ChangeWindow
+from tidemark.store.series import AverageSeries, Series, Step
+from tidemark.times import rfc3339
+
+Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 _encode = msgspec.json.Encoder().encode
-
-
-@lru_cache(maxsize=4_096)
-def rfc3339(at_s: int) -> str:
-    """Unix seconds as `2026-01-31T12:00:00Z`."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Influencer(msgspec.Struct, rename="camel"):
@@ -44,8 +41,8 @@ class Influencer(msgspec.Struct, rename="camel"):
     percentile: float
     """Of those with another follower count, the share in percent that has fewer."""
     suspicious: bool | None
-    suspicious_checked_at: str | None
-    observed_at: str
+    suspicious_checked_at: Time | None
+    observed_at: Time
 
     @classmethod
     def of(cls, latest: Latest) -> Influencer:
@@ -99,14 +96,13 @@ class Gainer(Influencer, rename="camel"):
 class Gainers(msgspec.Struct, rename="camel"):
     """Some influencers by how many followers they won or lost, of one moment."""
 
-    window: str
-    """1h or 24h."""
-    direction: str
+    window: GainWindow
+    direction: Direction
     """up: the biggest gain first; down: the biggest loss."""
-    since: str | None
+    since: Time | None
     """When everybody's followers were written down from which the gains are counted: the ten minutes nearest to
     the beginning of the window. null while there is nothing from so long ago."""
-    as_of: str
+    as_of: Time
     """The moment of the latest values."""
     total: int
     """How many have both a value at `since` and a latest one, or those of them that are listed."""
@@ -116,9 +112,8 @@ class Gainers(msgspec.Struct, rename="camel"):
 class Change(msgspec.Struct, rename="camel"):
     """By how much an influencer changed over one window. All null where there is nothing to compare with."""
 
-    window: str
-    """1h, 24h or 7d."""
-    since: str | None
+    window: ChangeWindow
+    since: Time | None
     """When the observation was that is compared with: the last one at or before the beginning of the window."""
     follower_count: int | None
     following_count: int | None
@@ -126,7 +121,7 @@ class Change(msgspec.Struct, rename="camel"):
     """null too when nobody was followed at one of the two moments."""
 
     @classmethod
-    def of(cls, window: str, latest: Latest, before: Before | None) -> Change:
+    def of(cls, window: ChangeWindow, latest: Latest, before: Before | None) -> Change:
         """From the board and the store."""
         if before is None:
             return cls(window, None, None, None, None)
@@ -146,7 +141,7 @@ class Changes(msgspec.Struct, rename="camel"):
     """By how much an influencer changed, the latest observation compared with earlier ones."""
 
     pk: int
-    as_of: str
+    as_of: Time
     """When the latest observation was: the windows end there."""
     changes: list[Change]
 
@@ -155,10 +150,9 @@ class Points(msgspec.Struct, rename="camel", omit_defaults=True):
     """One influencer over time, in columns of equal length. Periods without an observation are left out."""
 
     pk: int
-    step: str
-    """raw, 1m, 1h or 1d."""
-    from_: str = msgspec.field(name="from")
-    to: str
+    step: Step
+    from_: Time = msgspec.field(name="from")
+    to: Time
     time: list[int]
     """Unix seconds: when observed or, for a step, where the period begins."""
     follower_count: list[int]
@@ -201,9 +195,9 @@ class Points(msgspec.Struct, rename="camel", omit_defaults=True):
 class AveragePoints(msgspec.Struct, rename="camel"):
     """The average over all influencers over time, in columns of equal length."""
 
-    step: str
-    from_: str = msgspec.field(name="from")
-    to: str
+    step: Step
+    from_: Time = msgspec.field(name="from")
+    to: Time
     time: list[int]
     average_follower_count: list[float]
     influencers: list[int]
@@ -286,7 +280,7 @@ class Stats(msgspec.Struct, rename="camel"):
     classification: Classification
     lag_batches: int | None
     """Batches on the log that the store has not taken yet; null while the log is away."""
-    as_of: str
+    as_of: Time
     """The moment that all of this is of."""
 
 
@@ -306,26 +300,6 @@ def as_csv(answer: Points | AveragePoints) -> bytes:
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return out.getvalue().encode()
-
-
-def schemas() -> tuple[dict[type, dict[str, Any]], dict[str, Any]]:
-    """The OpenAPI schemas: a reference for each answer, and the components referred to."""
-    references, components = msgspec.json.schema_components(
-        ANSWERS, ref_template="#/components/schemas/{name}"
-    )
-    return dict(zip(ANSWERS, references, strict=True)), components
-
-
-ANSWERS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Influencer,
-    Found,
-    Listing,
-    Gainers,
-    Changes,
-    Points,
-    AveragePoints,
-    Stats,
-)
 
 
 def _nulls(values: npt.NDArray[np.float64]) -> list[float | None]:

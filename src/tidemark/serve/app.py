@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidemark import __version__
-from tidemark.serve import answers, dashboard, problems
+from tidemark.serve import dashboard, problems, schema
 from tidemark.serve.live import Handover, Live
 from tidemark.serve.routes import Sources, router
 
 
 class Head:
-    """Middleware: HEAD is answered as GET would be, and uvicorn leaves the body away. Not for streams, without end."""
+    """Middleware: HEAD is answered as GET would be, and uvicorn leaves the body away. Not for streams, without end.
+
+    So where another method is refused, HEAD is among those that are allowed.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
-        if scope["type"] == "http" and scope["method"] == "HEAD" and not scope["path"].endswith("/live"):
-            scope = {**scope, "method": "GET"}
+        if scope["type"] == "http" and scope["method"] != "GET" and not scope["path"].endswith("/live"):
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}
+            else:
+                send = _with_head_allowed(send)
         await self._app(scope, receive, send)
+
+
+def _with_head_allowed(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == HTTPStatus.METHOD_NOT_ALLOWED:
+            MutableHeaders(scope=message)["Allow"] = "GET, HEAD"
+        await send(message)
+
+    return sent
 
 
 def create(sources: Sources, live: Live | None = None) -> FastAPI:
@@ -50,7 +67,7 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
         """The process is alive."""
         return Response("ok\n", media_type="text/plain")
 
-    @app.get("/readyz", response_class=Response)
+    @app.get("/readyz", response_class=Response, responses={503: {"description": "The log is away"}})
     async def readyz() -> Response:
         """Reads are answered and the log is read; 503 while the log is away."""
         if sources.figures.log_away:
@@ -66,11 +83,10 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         if not app.openapi_schema:
-            _, components = answers.schemas()
             app.openapi_schema = get_openapi(
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes
             )
-            app.openapi_schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            app.openapi_schema["components"] = {"schemas": schema.components()}
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

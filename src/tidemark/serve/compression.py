@@ -19,11 +19,11 @@ LEVEL: Final = 1
 
 def reads_gzip(request: Request) -> bool:
     """Whether the client says that it can read gzip."""
-    for part in request.headers.get("accept-encoding", "").split(","):
-        name, _, quality = part.strip().partition(";")
-        if name.strip().lower() in ("gzip", "*"):
-            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+    wanted = {}
+    for part in request.headers.get("accept-encoding", "").lower().split(","):
+        name, _, quality = part.replace(" ", "").partition(";")
+        wanted[name] = quality not in ("q=0", "q=0.", "q=0.0", "q=0.00", "q=0.000")
+    return wanted.get("gzip", wanted.get("*", False))
 
 
 async def compressed(request: Request, response: Response) -> Response:

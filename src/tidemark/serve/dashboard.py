@@ -16,6 +16,7 @@ import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from tidemark.serve import problems
 from tidemark.serve.compression import reads_gzip
 
 FOLDER: Final = Path(__file__).parent / "dashboard"
@@ -133,7 +134,8 @@ def router(dashboard: Dashboard) -> APIRouter:
         """A file of this version; another version's names are not known any more."""
         file = dashboard.files.get(name)
         if version != dashboard.version or file is None:
-            return Response("not found\n", 404, SECURITY | {"Cache-Control": "no-store"}, "text/plain")
+            detail = f"{request.url.path} is of another version of the page: load that again"
+            return problems.response(404, "Not found", detail, SECURITY | {"Cache-Control": "no-store"})
         return _sent(request, file, FOR_EVER)
 
     @routes.get("/favicon.ico")
@@ -147,7 +149,7 @@ def router(dashboard: Dashboard) -> APIRouter:
 def _sent(request: Request, file: File, caching: str) -> Response:
     headers = SECURITY | {"Cache-Control": caching, "ETag": file.etag, "Vary": "Accept-Encoding"}
     known = request.headers.get("if-none-match", "")
-    if file.etag in known.replace("W/", "").split(", ") or known == "*":
+    if known == "*" or file.etag in [tag.strip().removeprefix("W/") for tag in known.split(",")]:
         return Response(None, 304, headers)
     if reads_gzip(request):
         return Response(file.compressed, 200, headers | {"Content-Encoding": "gzip"}, file.media_type)

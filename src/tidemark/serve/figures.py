@@ -15,10 +15,10 @@ from tidemark.serve.answers import (
     LatencySeconds,
     Stats,
     Verdicts,
-    rfc3339,
 )
 from tidemark.serve.progress import Progress
 from tidemark.store.sink import Sink
+from tidemark.times import rfc3339
 
 RATE_WINDOW_S: Final = 60.0
 """Observations a second are told over the last minute: a small population is polled once in it."""

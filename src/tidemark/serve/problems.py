@@ -16,6 +16,18 @@ from tidemark.errors import CallerError, StoreError
 MEDIA_TYPE: Final = "application/problem+json"
 
 
+class ProblemDetails(msgspec.Struct):
+    """Why there is no answer: RFC 9457."""
+
+    type: str
+    """about:blank: the status says what kind of problem it is."""
+    title: str
+    """The same for all problems of its kind."""
+    status: int
+    detail: str
+    """What was wrong this time, and what to do."""
+
+
 class Problem(Exception):
     """An answer that says what is wrong; `title` is the same for all problems of its kind."""
 
@@ -28,7 +40,7 @@ class Problem(Exception):
 
 def response(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer itself."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body = ProblemDetails("about:blank", title, status, detail)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers = {"Retry-After": "1", **(headers or {})}
     return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)

@@ -55,4 +55,4 @@ class Readers:
 
 def busy(why: str) -> Problem:
     """The answer to who came when too many others did."""
-    return Problem(503, "The store is busy", f"{why}; try again in a second, or ask another replica")
+    return Problem(503, "Busy", f"{why}; try again in a second, or ask another replica")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from tidemark.store.clickhouse import Store
+
+ChangeWindow = Literal["1h", "24h", "7d"]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """A time to look back over, in seconds."""
 
-    name: str
+    name: ChangeWindow
     seconds: int
     tolerance_s: int
     """So much older than `seconds` the observation compared with may be, where there were none for a while."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemark.errors import CallerError
+from tidemark.times import TIME_MAX_S
 
 Step = Literal["raw", "1m", "1h", "1d"]
 
@@ -17,8 +18,6 @@ POINTS_MAX: Final = 2_000
 """What `auto` gives at most: a point for each pixel of a wide chart."""
 LIMIT_POINTS: Final = 50_000
 """What a named step gives at most unless the caller says otherwise; a month of raw rows by the minute."""
-TIME_MAX_S: Final = 2**32 - 1
-"""Times are stored as 32 bits of Unix seconds: until 2106."""
 
 
 @dataclass(frozen=True, slots=True)
