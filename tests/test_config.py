@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tidemark.config import CONFIG_FILE, Settings, load
+from tidemark.config import CONFIG_FILE, Settings, http_url, load
 from tidemark.errors import CallerError
 from tidemark.population import Population
 
@@ -200,3 +200,8 @@ def test_a_relative_data_folder_makes_an_absolute_store(tmp_path: Path) -> None:
 
 def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_address_of_what_listens() -> None:
+    assert http_url("127.0.0.1", 8_000) == "http://127.0.0.1:8000"
+    assert http_url("::1", 8_000) == "http://[::1]:8000"

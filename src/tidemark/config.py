@@ -57,6 +57,11 @@ def _api_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def http_url(host: str, port: int) -> str:
+    """The address of what listens there; an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def without_secrets(url: str) -> str:
     """An address for messages: what stands before its last @, a token or a user and a password, is left out."""
     return re.sub(r"^(\w+://)?.*@", r"\1...@", url, flags=re.DOTALL)

@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from tidemark import telemetry
-from tidemark.config import Settings
+from tidemark.config import Settings, http_url
 from tidemark.errors import CallerError, TidemarkError
 
 OK: Final = 0
@@ -32,8 +32,7 @@ def run(settings: Settings, role: str, main: Callable[[asyncio.Event], Awaitable
 
     async def observed(stop: asyncio.Event) -> None:
         port = telemetry.start_metrics(settings)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        with telemetry.registered(settings, role, metrics=f"http://{host}:{port}/metrics"):
+        with telemetry.registered(settings, role, metrics=f"{http_url(settings.host, port)}/metrics"):
             await main(stop)
 
     return run_until_stopped(observed)

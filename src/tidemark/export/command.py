@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tidemark import telemetry
-from tidemark.config import Settings
+from tidemark.config import Settings, http_url
 from tidemark.errors import CallerError, StoreInUseError
 from tidemark.export.table import observations
 from tidemark.export.writing import STANDARD_OUTPUT, Form, opened, write
@@ -59,7 +59,7 @@ def _instead(settings: Settings, pk: int | None, from_s: int | None, to_s: int) 
     to_s = min(to_s, now_s + 1)
     begin_s = max(0, to_s - DAY_S) if from_s is None else from_s
     query = f"step=raw&format=csv&from={begin_s}&to={to_s}"
-    known = f"http://{settings.host}:{settings.port}"
+    known = http_url(settings.host, settings.port)
     url = next((note["url"] for note in telemetry.running(settings.data) if "url" in note), known)
     part = "this is the last day" if from_s is None else "50,000 points at most"
     return f"or ask `serve` ({part}): curl '{url}/v1/influencers/{pk}/series?{query}'"

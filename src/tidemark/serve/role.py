@@ -31,7 +31,7 @@ from tidemark import telemetry
 from tidemark.board import Board, View
 from tidemark.board.jumps import Bound, Jumps
 from tidemark.board.table import record_batches
-from tidemark.config import Settings
+from tidemark.config import Settings, http_url
 from tidemark.errors import LogError, StoreError, TidemarkError
 from tidemark.log.client import Log
 from tidemark.messages import Turn
@@ -94,9 +94,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         connections_max = max(CONNECTIONS_MIN, min(streams_max + CONNECTIONS, files - FILES // 2))
         server = Server(create(Sources(board, store, figures, gains), live), connections_max)
         http = asyncio.ensure_future(server.serve(sockets=[listener]))
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{port}"
+        url = http_url(*listener.getsockname()[:2])
         telemetry.add_to_note(settings, "serve", url=url)
         print(f"ready {url}", flush=True)
         try:

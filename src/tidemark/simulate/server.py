@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tidemark.config import http_url
 from tidemark.errors import TidemarkError
 from tidemark.simulate.connection import Clients, Connection
 from tidemark.simulate.options import SimulateOptions
@@ -67,8 +68,7 @@ class Mockstagram:
         self._clients = clients
         self._ticked_s = 0
         self._tick(clients)
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return http_url(*self._server.sockets[0].getsockname()[:2])
 
     async def stop(self) -> None:
         """Stop listening and drop every connection. Does nothing when it does not run."""

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from tidemark import telemetry
-from tidemark.config import Settings
+from tidemark.config import Settings, http_url
 from tidemark.errors import CallerError, TidemarkError
 from tidemark.process import FAILURE, OK, USAGE, complain
 from tidemark.supervise import live, orders
@@ -158,11 +158,11 @@ class _Supervisor:
         keeper = self._keep(orders.serve(settings, self._folder))
         port = int((await keeper.start()).rpartition(":")[2])
         keeper.order = keeper.order.told(port=port)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = http_url(settings.host, port)
         with suppress(OSError):  # nobody reads it
-            sys.stdout.write(f"ready http://{host}:{port}\n")
+            sys.stdout.write(f"ready {url}\n")
             sys.stdout.flush()
-        return f"http://{host}:{port}"
+        return url
 
     def _rows(self) -> list[live.Row]:
         us = live.Row("up", "running", os.getpid(), 0)
