@@ -43,6 +43,8 @@ IMPACT_CALLS: Final = 34
 it does what 12.5 verdicts/s take."""
 RESAMPLES: Final = 2_000
 VERDICTS: Final = "tidemark_classify_seconds_count"
+"""Calls that ended, which are seen at once; verdicts only when they are on the log. Those that failed are told."""
+FAILURES: Final = "tidemark_classify_failures_total"
 OBSERVATIONS: Final = "tidemark_observations_total"
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -58,13 +60,14 @@ def measure(seconds: float, influencers: str = "1000000-1009999") -> dict[str, A
             usage = up.usage()
             time.sleep(max(0.0, began_at + seconds - time.monotonic()))
             ended_at, ended = _after_a_wave(classifier)
-            after, stats = up.usage(), up.stats()
+            after, stats, failed = up.usage(), up.stats(), classifier.count(FAILURES)
     per_second = (ended - began) / (ended_at - began_at)
     cores = after.cores_since(usage).get("classify", 0.0)
     return {
         "callSeconds": CALL_SECONDS,
         "seconds": ended_at - began_at,
         "verdicts": ended - began,
+        "failedCalls": failed,
         "verdictsPerSecond": per_second,
         "neededPerSecond": NEEDED_PER_SECOND,
         "ratioToNeeded": per_second / NEEDED_PER_SECOND,
@@ -107,6 +110,7 @@ def measure_impact(pairs: int, kind: str) -> dict[str, Any]:
         finally:
             classifier.signal(signal.SIGCONT)
         verdicts, lag = classifier.count(VERDICTS) - known, up.stats()["lagBatches"]
+        failed = classifier.count(FAILURES)
     changes = np.log(np.array(rates["with"]) / np.array(rates["without"]))
     drawn = np.random.default_rng(1).choice(changes, (RESAMPLES, pairs)).mean(axis=1)
     low, high = np.exp(np.quantile(drawn, (0.025, 0.975))).tolist()
@@ -121,6 +125,7 @@ def measure_impact(pairs: int, kind: str) -> dict[str, Any]:
         "ratioLow": low,
         "ratioHigh": high,
         "ratioSpread": float(changes.std()),
+        "failedCalls": failed,
         "lagBatches": lag,
     }
 
