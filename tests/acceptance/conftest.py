@@ -18,8 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
+from tests.log.server import batches_on_the_log
+from tidemark.messages import Batch
 from tidemark.simulate import Mockstagram, SimulateOptions
 
 PATIENCE_S = 100
@@ -96,6 +99,20 @@ class Tidemark:
                 pass
             time.sleep(0.1)
         pytest.fail(f"{what} did not come: {self.said()}")
+
+    def log(self) -> list[Batch]:
+        """Every batch on the log."""
+        told = json.loads((self._data / "nats" / "nats-server.conf").read_text())
+        url = f"nats://{told['authorization']['token']}@{told['listen']}"
+
+        async def read() -> list[Batch]:
+            client = await nats.connect(url)
+            try:
+                return await batches_on_the_log(client)
+            finally:
+                await client.close()
+
+        return asyncio.run(read())
 
     def pids(self, role: str) -> list[int]:
         """The processes of a role that are alive."""

@@ -14,10 +14,10 @@ from typing import Any
 
 import nats
 import pytest
-from nats.js.api import AckPolicy, ConsumerConfig
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.conftest import Api
+from tests.log.server import batches_on_the_log
 from tidemark.bench import hosts
 from tidemark.bench.spread import NATS_HOSTS, Running, Spread, spread
 from tidemark.log import streams
@@ -109,14 +109,14 @@ class Fleet:
 
     def log(self) -> list[Batch]:
         """Every batch on the log: what was acknowledged to a poller."""
-        found: list[bytes] = []
+        found: list[Batch] = []
 
         def read() -> bool:
-            found[:] = asyncio.run(self._messages())
+            found[:] = asyncio.run(self._batches())
             return True
 
         self.until(read, "every batch on the log")
-        return [Batch.decode(data) for data in found]
+        return found
 
     def leader(self, other_than: str = "") -> str:
         """The NATS host that leads the stream of the observations, as soon as there is one."""
@@ -163,20 +163,10 @@ class Fleet:
         finally:
             await client.close()
 
-    async def _messages(self) -> list[bytes]:
+    async def _batches(self) -> list[Batch]:
         client = await self._connected()
         try:
-            subscription = await client.jetstream(timeout=20).pull_subscribe(
-                "tidemark.observations.*",
-                stream=streams.OBSERVATIONS,
-                config=ConsumerConfig(ack_policy=AckPolicy.NONE),
-            )
-            waiting = (await subscription.consumer_info()).num_pending or 0
-            found: list[bytes] = []
-            while len(found) < waiting:
-                messages = await subscription.fetch(min(500, waiting - len(found)), timeout=20)
-                found += [message.data for message in messages]
-            return found
+            return await batches_on_the_log(client)
         except nats.errors.Error as error:  # as long as they elect
             raise OSError(str(error)) from error
         finally:

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from tidemark.log import streams
 from tidemark.log.client import Delivery
+from tidemark.messages import Batch
 
 PATIENCE_S = 60
 """For what takes milliseconds on an idle machine; nothing passes or fails by its speed."""
@@ -93,6 +98,21 @@ def nats_running(folder: Path) -> Iterator[NatsServer]:
 async def settle(delivery: Delivery) -> None:
     """Acknowledge, and wait until the server has taken it: what is asked next could overtake a mere `ack`."""
     await delivery.message.ack_sync(timeout=PATIENCE_S)
+
+
+async def batches_on_the_log(client: Client) -> list[Batch]:
+    """Every batch that was acknowledged to a poller, in the log's order. Raises what nats-py raises."""
+    subscription = await client.jetstream(timeout=20).pull_subscribe(
+        "tidemark.observations.*",
+        stream=streams.OBSERVATIONS,
+        config=ConsumerConfig(ack_policy=AckPolicy.NONE),
+    )
+    waiting = (await subscription.consumer_info()).num_pending or 0
+    found: list[bytes] = []
+    while len(found) < waiting:
+        messages = await subscription.fetch(min(500, waiting - len(found)), timeout=20)
+        found += [message.data for message in messages]
+    return [Batch.decode(data) for data in found]
 
 
 async def until(reached: Callable[[], object], what: str) -> None:
