@@ -88,6 +88,8 @@ class Api:
     in_flight_max: int = 0
     down: bool = False
     """Connections are dropped as soon as something is asked."""
+    dropped: int = 0
+    """Requests that came while it was down."""
 
     clients: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -109,6 +111,7 @@ class Api:
             length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
             body = await reader.readexactly(int(length[1])) if length else b""
             if self.down:
+                self.dropped += 1
                 break
             status, answer = await self.answer(head, body)
             writer.write(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tidemark.breaker import Breaker
 from tidemark.classify import classifier
 from tidemark.classify.api import Api as ClassifierApi
 from tidemark.config import load
@@ -146,12 +147,31 @@ async def test_an_unknown_influencer_holds_up_nobody(nats_url: str, mockstagram:
         assert await bench.waiting() == 1, "the others have their turn when they appear"
 
 
-async def test_a_broken_api_is_left_in_peace_and_the_work_goes_on_afterwards(bench: Bench, api: Api) -> None:
+@pytest.mark.parametrize("concurrency", [1, 64])
+async def test_a_broken_api_is_left_in_peace_and_the_work_goes_on_afterwards(
+    bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch, concurrency: int
+) -> None:
+    dropped: list[int] = []  # up to the beginning of each rest
+
+    class Watched(Breaker):
+        def failed(self, now: float, count: int = 1) -> bool:
+            before = self.retry_at
+            opened = super().failed(now, count)
+            if self.retry_at != before:
+                dropped.append(api.dropped)
+            return opened
+
+    monkeypatch.setattr("tidemark.classify.api.Breaker", lambda: Watched(rest_min_s=0.05))
     api.down = True
     await bench.order(FIRST, LAST)
     await bench.order(FIRST + 1_000, FIRST + 1_039, shard=1)
-    bench.start(classify_concurrency=64)
-    await asyncio.sleep(0.5)
+    bench.start(classify_concurrency=concurrency, request_deadline=300)
+    await until(lambda: len(dropped) >= 6, "five rests")
+    in_flight_max = concurrency + classifier.DETAILS_AHEAD
+    failures_max = Breaker().failures_max
+    assert failures_max <= dropped[0] < failures_max + in_flight_max
+    # What was on its way when the first rest began, and then one request at the end of each.
+    assert all(count - dropped[0] < in_flight_max + rest for rest, count in enumerate(dropped))
     api.down = False
     await bench.done()
     assert sorted(await bench.verdicts(0)) == ALL
@@ -207,13 +227,23 @@ async def test_an_orderly_stop_tells_what_it_knows_and_hands_the_rest_back(
 
 
 async def test_two_classifiers_share_the_turns(bench: Bench, api: Api) -> None:
+    both_ask = asyncio.Event()
+
+    async def slow(pk: int) -> tuple[int, bytes]:
+        await both_ask.wait()
+        return 200, sound(pk)
+
+    api.answering = lambda pk, times: slow(pk)
     for shard in range(10):
         await bench.order(FIRST + shard * 20, FIRST + shard * 20 + 19, shard=shard)
     bench.start()
     bench.start()
+    await until(lambda: api.in_flight == 16, "8 calls of each")
+    both_ask.set()
     await bench.done()
     assert len(api.times) == 200
     assert set(api.times.values()) == {1}
+    assert len({given.classifier for shard in range(10) for given in await bench.record(shard)}) == 2
 
 
 async def test_two_who_believe_that_a_turn_is_theirs_give_one_verdict_each(bench: Bench, api: Api) -> None:
