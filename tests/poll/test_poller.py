@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from tests.log.server import PATIENCE_S, NatsServer, settle, until
 from tests.poll.scripted import CLOSE, SILENCE, Act, ScriptedApi, answer, good, observation, status
+from tidemark.breaker import Breaker
 from tidemark.config import Settings, load
 from tidemark.errors import CallerError, LogError
 from tidemark.log import client, streams
@@ -25,6 +26,7 @@ from tidemark.poll import poller as module
 from tidemark.poll import pool
 from tidemark.poll.poller import poll
 from tidemark.population import Population
+from tidemark.process import wait
 from tidemark.schedule.scheduler import schedule
 
 FIRST = 1_000_000
@@ -230,27 +232,39 @@ async def test_a_foreign_message_among_the_ticks_is_set_aside(
 
 
 async def test_while_the_api_is_down_ticks_wait_and_are_replaced(
-    nats_server: NatsServer, api: ScriptedApi
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    breaker = Breaker(rest_min_s=3_600, rest_max_s=3_600)
+    monkeypatch.setattr(pool, "Breaker", lambda: breaker)
+    waits = asyncio.Event()
+
+    async def noted(stop: asyncio.Event, seconds: float) -> bool:
+        waits.set()
+        return await wait(stop, seconds)
+
+    monkeypatch.setattr(module, "wait", noted)
+    unreachable = refused("unreachable")
     await api.stop()
     configured = settings(nats_server, api)
     async with reading(configured) as log, polling(configured):
         await log.consume_ticks()
-        for due_ms in range(1, 30):
+        await log.publish_tick(tick(due_ms=1))
+        async with asyncio.timeout(PATIENCE_S):
+            await waits.wait()
+            while (await log._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).num_waiting:
+                pass  # the poller has given up to ask for a tick; the server may not have
+        for due_ms in range(2, 30):
             await log.publish_tick(tick(due_ms=due_ms))
-            await asyncio.sleep(0.01)
+        assert await log.ticks_waiting() == 1
         await api.start()
-        give_up_at = time.monotonic() + PATIENCE_S
-        read: list[Batch] = []
-        due_ms = 100
-        while not read:
-            assert time.monotonic() < give_up_at
-            due_ms += 1
-            await log.publish_tick(tick(due_ms=due_ms))
-            await asyncio.sleep(0.1)
-            consumer = await log.consume_observations("test")
-            read = [Batch.decode(delivery.data) for delivery in await consumer.next(8, 0.1)]
-    assert all(len(batch) == 20 for batch in read)
+        assert not api.asked
+        breaker.retry_at = 0.0
+        batch = await one(log)
+        await no_tick_left(log)
+    assert batch.tick_id.endswith("@29")
+    assert len(batch) == 20
+    assert set(api.asked.values()) == {1}
+    assert refused("unreachable") - unreachable == 20
 
 
 @pytest.mark.usefixtures("impatient")
