@@ -295,12 +295,13 @@ async def test_polling_goes_on_after_a_crash_of_the_log(nats_server: NatsServer,
 async def test_a_poller_waits_for_its_log(nats_server: NatsServer, api: ScriptedApi) -> None:
     configured = settings(nats_server, api)
     nats_server.kill()
-    async with polling(configured):
-        await asyncio.sleep(0)
-        nats_server.start()
-        async with reading(configured) as log:
-            await log.publish_tick(tick())
-            assert len(await one(log)) == 20
+    with capture_logs() as said:
+        async with polling(configured):
+            await until(lambda: any(event["event"] == "no ticks" for event in said), "a poller without a log")
+            nats_server.start()
+            async with reading(configured) as log:
+                await log.publish_tick(tick())
+                assert len(await one(log)) == 20
 
 
 async def test_an_orderly_stop_finishes_the_ticks_in_work(nats_server: NatsServer, api: ScriptedApi) -> None:

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from tests.log.server import PATIENCE_S, NatsServer
+from tests.log.server import PATIENCE_S, NatsServer, until
 from tidemark.config import Settings, load
 from tidemark.errors import LogError
 from tidemark.log import client
@@ -112,14 +114,20 @@ async def test_two_schedulers_issue_each_tick_once(nats_server: NatsServer) -> N
     assert_by_the_timetable(ticks, configured)
 
 
+def waits_for_the_log(said: Sequence[Mapping[str, Any]]) -> bool:
+    """With its ticks, and with the turns of the classification."""
+    return {event["event"] for event in said} >= {"ticks wait", "turns of the classification wait"}
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_scheduler_waits_for_its_log(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     nats_server.kill()
-    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
-        await asyncio.sleep(0)
-        nats_server.start()
-        ticks = await taken(log, rounds(1))
+    with capture_logs() as said:
+        async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+            await until(lambda: waits_for_the_log(said), "a scheduler without a log")
+            nats_server.start()
+            ticks = await taken(log, rounds(1))
     assert_by_the_timetable(ticks, configured)
 
 
@@ -168,8 +176,9 @@ async def test_turns_that_were_due_while_the_first_ones_were_published_are_issue
 async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     nats_server.kill()
-    async with running(lambda stop: schedule(configured, stop)):
-        await asyncio.sleep(0)
+    with capture_logs() as said:
+        async with running(lambda stop: schedule(configured, stop)):
+            await until(lambda: waits_for_the_log(said), "a scheduler without a log")
 
 
 async def test_without_an_interval_ticks_come_as_they_are_taken(nats_server: NatsServer) -> None:
