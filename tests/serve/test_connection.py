@@ -22,6 +22,9 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CONNECTIONS = 4
 """As many as these tests open at once, at most."""
 
+KERNEL_BYTES = 65_536
+"""So much the kernel keeps on each side; Linux doubles it."""
+
 LARGE_BYTES = 8_000_000
 """More than the kernel keeps for a reader who takes nothing."""
 
@@ -39,6 +42,8 @@ async def port() -> AsyncIterator[int]:
         return Response(b"x" * LARGE_BYTES)
 
     with listen("127.0.0.1", 0) as listener:
+        # Inherited by every connection: what a reader takes, the server soon sees.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BYTES)
         server = Server(app, CONNECTIONS)
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
@@ -136,17 +141,33 @@ async def test_who_takes_no_answer_is_dropped(port: int, monkeypatch: pytest.Mon
 
 
 async def test_who_is_slow_gets_all_of_it(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "TAKE_S", 1.0)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    monkeypatch.setattr(connection, "TAKE_S", 0.05)
+    looks: list[int] = []
+    look = connection.Connection._look
+
+    def noted(self: connection.Connection, unsent_before: int) -> None:
+        if self.transport.get_write_buffer_size() < unsent_before:
+            looks.append(unsent_before)
+            look(self, unsent_before)
+        else:  # however slow this machine is, the reader was not stuck
+            self._taking = self.loop.call_later(0.01, self._look, unsent_before)
+
+    monkeypatch.setattr(connection.Connection, "_look", noted)
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)
+    slow.connect(("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=slow)
     writer.write(LARGE)
     async with asyncio.timeout(DEADLINE_S):
         await reader.readuntil(b"\r\n\r\n")
         taken = 0
         while taken < LARGE_BYTES:
-            taken += len(await reader.read(50_000))
-            if taken % 20 == 0:
-                await asyncio.sleep(0.01)
+            piece = await reader.read(50_000)
+            assert piece, f"dropped after {taken} bytes"
+            taken += len(piece)
+            await asyncio.sleep(0.01)
     assert taken == LARGE_BYTES
+    assert len(looks) >= 3
     writer.close()
 
 
