@@ -7,21 +7,25 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from tests.log.server import NatsServer, nats_running
+from tests.log.server import PATIENCE_S, NatsServer, nats_running
 from tidemark.board import Board
 from tidemark.config import load
+from tidemark.log import client
 from tidemark.log.client import Log, connect
 from tidemark.messages import Batch, Turn, Verdicts, string_array
+from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
 from tidemark.serve.live import Live
 from tidemark.serve.progress import Progress
 from tidemark.serve.role import _Work
+from tidemark.serve.routes import Sources
 from tidemark.serve.verdicts import VerdictSink
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
@@ -57,6 +61,7 @@ class Replica:
         figures = Figures(self.board, sink, 60_000, self.progress)
         self.sink = sink
         gains = Gains(self.board, store, settings.interval)
+        self.sources = Sources(self.board, store, figures, gains)
         live = Live(self.board, figures)
         self.work = _Work(settings, self.board, store, sink, verdicts, self.progress, figures, gains, live)
 
@@ -133,6 +138,43 @@ async def test_damage_of_the_store_is_said_once(
             await work._look_for_damage()
             assert len(said) == 2
         assert REGISTRY.get_sample_value("tidemark_damaged_parts", {"table": "observations"}) == 0
+    finally:
+        store.close()
+
+
+async def test_it_is_ready_while_the_log_is_there(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CALL_DEADLINE_S", 2.0)
+    monkeypatch.setattr(client, "CONNECT_DEADLINE_S", 2.0)
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        replica, stop = Replica(server, store), asyncio.Event()
+        transport = httpx.ASGITransport(create(replica.sources))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as reader:
+
+            async def becomes(status: int) -> str:
+                give_up_at = time.monotonic() + PATIENCE_S
+                while True:
+                    answer = await reader.get("/readyz")
+                    assert (await reader.get("/healthz")).status_code == 200
+                    if answer.status_code == status:
+                        return answer.text
+                    assert time.monotonic() < give_up_at
+                    await asyncio.sleep(0.02)
+
+            await becomes(503)
+            sinking = asyncio.ensure_future(replica.sink.run(replica.work._consume, stop))
+            try:
+                assert await becomes(200) == "ready\n"
+                server.kill()
+                assert "The log is away" in await becomes(503)
+                server.start()
+                assert await becomes(200) == "ready\n"
+            finally:
+                stop.set()
+                await sinking
+                await replica.work._log.close()
     finally:
         store.close()
 
