@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tidemark.errors import StoreError
 from tidemark.store.lock import FREE_MIN_BYTES, LOCK_FILE, FolderLock
+
+NOBODY = 65_534
 
 
 def test_a_second_one_is_told_who_has_the_folder(tmp_path: Path) -> None:
@@ -37,11 +42,27 @@ def test_a_folder_that_takes_no_files() -> None:
         FolderLock(Path("/proc/self/fd"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="Permission denied"):
-        FolderLock(tmp_path)
+def test_a_read_only_folder() -> None:
+    with tempfile.TemporaryDirectory() as folder, nobody_special(Path(folder)):
+        Path(folder).chmod(0o500)
+        with pytest.raises(StoreError, match="Permission denied"):
+            FolderLock(Path(folder))
+        Path(folder).chmod(0o700)
+        FolderLock(Path(folder)).release()
+
+
+@contextmanager
+def nobody_special(folder: Path) -> Iterator[None]:
+    """Root may write everywhere: be somebody else, whose folder it is."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.chown(folder, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
