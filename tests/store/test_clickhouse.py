@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -240,18 +241,27 @@ def test_everybody_is_replaced_at_one_moment(store: Store) -> None:
 
 def test_readers_see_one_moment_while_everybody_is_replaced(store: Store) -> None:
     store.replace_influencers([everybody(1_000, 1)])
+    enough = threading.Event()
 
     def replace() -> None:
-        for followers in range(2, 8):
+        followers = 1
+        while not enough.is_set():
+            followers = followers % 7 + 1
             store.replace_influencers([everybody(1_000, followers)])
 
+    seen: set[float] = set()
     with ThreadPoolExecutor(1) as pool:
         replacing = pool.submit(replace)
-        while not replacing.done():
-            seen = store.query("average")
-            assert seen["influencers"].to_pylist() == [1_000]
-            assert seen["average_follower_count"].to_pylist()[0] in range(1, 8)
+        try:
+            while len(seen) < 3 and not replacing.done():
+                found = store.query("average")
+                assert found["influencers"].to_pylist() == [1_000]
+                seen.update(found["average_follower_count"].to_pylist())
+        finally:
+            enough.set()
         replacing.result()
+    assert len(seen) == 3
+    assert seen < set(range(1, 8))
 
 
 def test_what_a_crash_left_of_a_replacement_is_swept_up(open_store: Open) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -301,19 +302,31 @@ def test_inserts_readers_and_rollups_at_once(store: Store, history: History) -> 
         return thread
 
     def insert() -> None:
-        for block in blocks:
-            store.insert_observations(*block)
-        inserted.set()
+        try:
+            for block in blocks:
+                store.insert_observations(*block)
+        finally:
+            inserted.set()
+
+    def until_inserted() -> Iterator[None]:
+        """Also once more when all is."""
+        while not inserted.is_set():
+            yield
+        yield
 
     def roll() -> None:
-        while not inserted.is_set():
+        for _ in until_inserted():
             Rollups(store, POPULATION).run()
 
     def read() -> None:
-        complete = history.buckets(2, 0, 2**32, HOUR_S)
-        while not inserted.is_set():
+        complete = [row[2] for row in history.buckets(2, 0, 2**32, HOUR_S)]
+        found: list[int] = []
+        for _ in until_inserted():
+            before = len(found)
             found = store.series(2, MONDAY_S, MONDAY_S + DAY_S, "1h").follower_count.tolist()
-            assert found == [row[2] for row in complete[: len(found)]]
+            assert found == complete[: len(found)]
+            assert len(found) >= before
+        assert found == complete
 
     for thread in [guarded(insert), guarded(roll), guarded(read)]:
         thread.join()
