@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -103,14 +104,26 @@ async def test_the_ticks_of_the_timetable_are_on_the_queue(nats_server: NatsServ
     assert_by_the_timetable(ticks, configured)
 
 
-async def test_two_schedulers_issue_each_tick_once(nats_server: NatsServer) -> None:
+async def test_two_schedulers_issue_each_tick_once(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued: Counter[str] = Counter()
+    publish_tick = Log.publish_tick
+
+    async def counted(self: Log, tick: Tick) -> None:
+        await publish_tick(self, tick)
+        issued[tick.id] += 1
+
+    monkeypatch.setattr(Log, "publish_tick", counted)
     configured = settings(nats_server, 1)
     async with (
         connect(configured, "test") as log,
         running(lambda stop: schedule(configured, stop)),
         running(lambda stop: schedule(configured, stop)),
     ):
-        ticks = await taken(log, rounds(2))
+        ticks = await taken(
+            log, lambda ticks: rounds(2)(ticks) and sum(issued[tick.id] == 2 for tick in ticks) >= SHARDS
+        )
     assert_by_the_timetable(ticks, configured)
 
 
