@@ -249,7 +249,10 @@ async def test_two_classifiers_share_the_turns(bench: Bench, api: Api) -> None:
 async def test_two_who_believe_that_a_turn_is_theirs_give_one_verdict_each(bench: Bench, api: Api) -> None:
     """As when one was stopped for longer than the log waits for a sign of life."""
 
+    both_ask = asyncio.Event()
+
     async def slow(pk: int) -> tuple[int, bytes]:
+        await both_ask.wait()
         await asyncio.sleep(pk % 7 / 50)
         return 200, sound(pk)
 
@@ -259,6 +262,9 @@ async def test_two_who_believe_that_a_turn_is_theirs_give_one_verdict_each(bench
     await bench.log.publish_turn(Turn(0, FIRST, LAST, 1_000, 999))  # the same turn under another message id
     bench.start()
     bench.start()
+    await until(lambda: api.in_flight == 16, "8 calls of each")
+    assert set(api.times.values()) == {2}
+    both_ask.set()
     await bench.done()
     verdicts = await bench.verdicts()
     assert sorted(verdicts) == ALL
