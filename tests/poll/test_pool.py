@@ -688,7 +688,7 @@ async def test_the_limit_is_told_what_it_has_to_know(api: ScriptedApi) -> None:
         pool.addresses[0]._limit = spy  # type: ignore[assignment]
         api.script = acting({FIRST + 1: status(500), FIRST + 2: status(404), FIRST + 3: GARBAGE})
         await answered(pool, 20)
-        await asyncio.sleep(3 * module.SWEEP_SECONDS)
+        await until(lambda: sum(good + failed for good, failed, _ in spy.told) >= 20, "the end of a window")
         assert sum(told[0] for told in spy.told) == 18  # 404 is an answer, and a sound one
         assert sum(told[1] for told in spy.told) == 2
 

@@ -63,12 +63,15 @@ async def test_nothing_inline_and_nothing_from_elsewhere(client: httpx.AsyncClie
 async def test_everything_that_is_named_is_there_and_kept_for_ever(client: httpx.AsyncClient) -> None:
     names = re.findall(r'(?:src|href)="(/static/[^"]+)"', (await client.get("/")).text)
     assert len(names) > 10
+    imports = 0
     for name in names:
         answer = await client.get(name)
         assert answer.status_code == 200, name
         assert "immutable" in answer.headers["cache-control"]
         for imported in re.findall(r'from "\./([^"]+)"', answer.text):
+            imports += 1
             assert f"{name.rpartition('/')[0]}/{imported}" in names, "each module is named ahead"
+    assert imports > 10
 
 
 async def test_what_is_known_already_is_not_sent_again(client: httpx.AsyncClient) -> None:
