@@ -164,7 +164,9 @@ async def test_it_is_ready_while_the_log_is_there(
                     await asyncio.sleep(0.02)
 
             await becomes(503)
-            sinking = asyncio.ensure_future(replica.sink.run(replica.work._consume, stop))
+            sinking = asyncio.ensure_future(
+                replica.sink.run(lambda: replica.work._log.consume_observations(store.store_id), stop)
+            )
             try:
                 assert await becomes(200) == "ready\n"
                 server.kill()
