@@ -231,8 +231,9 @@ FAULTS = {
     ("reason", "act"), [(reason, act) for reason, acts in FAULTS.items() for act in acts]
 )
 async def test_a_fault_costs_one_influencer_and_one_connection(
-    api: ScriptedApi, reason: str, act: Act, pipeline: int
+    api: ScriptedApi, reason: str, act: Act, pipeline: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 10.0 * PATIENCE_S)
     api.script = acting({FIRST + 5: act})
     async with pooling(api, pipeline=pipeline, request_deadline=300) as pool:
         asking = asyncio.ensure_future(answered(pool, 20))
@@ -246,6 +247,8 @@ async def test_a_fault_costs_one_influencer_and_one_connection(
         others = {"oversized": "framing", "cut_off": "connection" if pipeline > 1 else "cut_off"}
         assert round_.refused in ({reason: 1}, {others.get(reason): 1})
         assert max(api.asked.values()) <= 2
+        await until(lambda: len(api.open) == len(pool.addresses[0]._connections), "the end of a connection")
+        assert len(api.peers) - len(api.open) <= api.asked[FIRST + 5]
         api.script = lambda pk, time: good(pk)
         assert_good(await answered(pool, 20))
 
