@@ -21,6 +21,7 @@ def test_the_table_is_everybodys_latest(batch_of: Callable[..., Batch]) -> None:
     assert all(0 < batch.num_rows <= 9 for batch in batches)
     table = pa.Table.from_batches(batches, SCHEMA)
     table.validate(full=True)
+    assert table["pk"].to_pylist() == pks
     expected = [view.latest(pk) for pk in pks]
     assert table.to_pylist() == [
         {name: getattr(latest, name) for name in SCHEMA.names} for latest in expected if latest is not None
