@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,6 +149,13 @@ def test_every_number_is_what_the_api_gave_out(api: Api, tmp_path: Path) -> None
     assert answered == {pk: len(answers) for pk, answers in api.record.given.items()}
 
 
+def shown_before_it_is_stored(tidemark: Tidemark) -> bool:
+    """Whether the board has an observation that the store has not: it would be lost, were it acknowledged."""
+    stored: int = tidemark.get(f"/v1/influencers/{FIRST}/series?step=raw")["time"][-1]
+    shown = tidemark.get(f"/v1/influencers/{FIRST}")["observedAt"]
+    return datetime.fromisoformat(shown).timestamp() > stored
+
+
 def test_any_process_may_be_killed(api: Api, tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data, *WATCH, "--api", api.url, "--interval", "2", "--pollers", "2") as tidemark:
@@ -160,6 +168,8 @@ def test_any_process_may_be_killed(api: Api, tmp_path: Path) -> None:
             tidemark.until(grown, f"observations before {role} is killed")
             rows = tidemark.get("/v1/stats")["observationsTotal"]
             shown = tidemark.get(f"/v1/influencers/{FIRST}/series?step=raw")["time"]
+            if role == "serve":
+                tidemark.until(lambda: shown_before_it_is_stored(tidemark), "what waits to be stored")
             tidemark.kill(role)
             tidemark.until(grown, f"observations after {role} was killed")
             assert tidemark.get(f"/v1/influencers/{FIRST}/series?step=raw")["time"][: len(shown)] == shown
