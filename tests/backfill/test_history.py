@@ -85,9 +85,17 @@ async def test_everything_that_the_pipeline_would_have_left_is_there(store: Stor
     # Ranks at the end of each closed day, among those observed on it: at its edge the history begins shard by shard.
     days = {pk: set((values[:, 0] // DAY_S).tolist()) - {now_s // DAY_S} for pk, values in rows.items()}
     for pk in (POPULATION.first, POPULATION.last):
-        ranked = store.query("rank_series", {"pk": pk, "from": plan.from_s, "to": plan.to_s})
-        among = [sum(day in observed for observed in days.values()) for day in sorted(days[pk])]
-        assert ranked["influencers"].to_pylist() == among
+        ranked = store.query("rank_series", {"pk": pk, "from": plan.from_s, "to": plan.to_s}).to_pylist()
+        assert len(ranked) == len(days[pk]) > 0
+        for row, day in zip(ranked, sorted(days[pk]), strict=True):
+            ends = {
+                other: int(values[values[:, 0] // DAY_S == day][-1, 1])
+                for other, values in rows.items()
+                if day in days[other]
+            }
+            assert row["influencers"] == len(ends)
+            assert row["follower_count"] == ends[pk]
+            assert row["rank"] == 1 + sum(followers > ends[pk] for followers in ends.values())
 
     # The average at each full minute is over everybody's latest then.
     def then(at_s: int, since_s: int = 0) -> dict[int, int]:
