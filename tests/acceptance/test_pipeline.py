@@ -200,6 +200,7 @@ def test_a_backup_and_the_log_are_the_whole_store(api: Api, tmp_path: Path) -> N
     assert str(data / "store") in said
     with running(data, *WATCH, *NOWHERE) as tidemark:
         tidemark.until(lambda: bool(tidemark.get("/v1/stats")["observationsTotal"] == stored), "all of it")
+        check_the_log_is_stored(tidemark, logged(tidemark))
         restored = [tidemark.get(f"/v1/influencers/{pk}/series?step=raw") for pk in PKS[::100]]
         assert [one["time"] for one in restored] == [one["time"] for one in shown]
         assert [one["followerCount"] for one in restored] == [one["followerCount"] for one in shown]
