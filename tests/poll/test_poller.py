@@ -129,6 +129,53 @@ async def test_a_tick_becomes_a_batch(nats_server: NatsServer, api: ScriptedApi)
     assert set(api.asked.values()) == {1}
 
 
+async def test_a_tick_is_acknowledged_when_its_batch_is_on_the_log(
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    publish_batch, ack = Log.publish_batch, Delivery.ack
+
+    async def published(self: Log, shard: int, batch: Batch) -> bool:
+        new = await publish_batch(self, shard, batch)
+        happened.append("on the log")
+        return new
+
+    async def acknowledged(self: Delivery) -> None:
+        happened.append("acknowledged")
+        await ack(self)
+
+    monkeypatch.setattr(Log, "publish_batch", published)
+    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    configured = settings(nats_server, api)
+    async with reading(configured) as log, polling(configured):
+        await log.publish_tick(tick())
+        await no_tick_left(log)
+    assert happened == ["on the log", "acknowledged"]
+
+
+async def test_of_a_tick_that_takes_long_the_log_is_told_that_it_is_in_work(
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: Counter[bytes] = Counter()
+    in_progress = Delivery.in_progress
+
+    async def counted(self: Delivery) -> None:
+        told[self.data] += 1
+        await in_progress(self)
+
+    monkeypatch.setattr(Delivery, "in_progress", counted)
+    monkeypatch.setattr(streams, "TICK_ACK_WAIT_S", 1)
+    api.hold = asyncio.Event()
+    configured = settings(nats_server, api, request_deadline=300)
+    async with reading(configured) as log, polling(configured):
+        order = tick()
+        await log.publish_tick(order)
+        await until(lambda: told[order.encode()] >= 3, "a third sign of life")
+        api.hold.set()
+        assert len(await one(log)) == 20
+        await no_tick_left(log)
+
+
 async def test_scheduler_poller_and_log_observe_everybody_once_a_tick(
     nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
