@@ -18,7 +18,7 @@ from tidemark.board.table import record_batches
 from tidemark.config import load
 from tidemark.errors import StoreError
 from tidemark.log import streams
-from tidemark.log.client import Consumer, Log, connect
+from tidemark.log.client import Consumer, Delivery, Log, connect
 from tidemark.messages import Verdicts
 from tidemark.population import Population
 from tidemark.serve import verdicts as module
@@ -121,6 +121,22 @@ async def test_from_the_log_to_the_store_and_the_board(served: Served, log: Log)
     assert values.verdict_at[:2].tolist() == [NOW_S + 50, NOW_S]
     assert served.sink.unpublished
     assert served.progress.in_flight(NOW_S + 10) == 5
+
+
+async def test_a_message_is_acknowledged_when_its_verdicts_are_stored(
+    served: Served, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[int] = []  # as of each acknowledgement
+    ack = Delivery.ack
+
+    async def acknowledged(self: Delivery) -> None:
+        stored.append(len(served.rows(1_000)))
+        await ack(self)
+
+    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    await publish(log, verdicts({1_000: True}))
+    await served.take_all()
+    assert stored == [1]
 
 
 async def test_a_verdict_delivered_twice_counts_once(served: Served, log: Log) -> None:

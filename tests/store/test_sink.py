@@ -17,7 +17,7 @@ from tidemark import telemetry
 from tidemark.board import Board
 from tidemark.config import load
 from tidemark.errors import StoreError
-from tidemark.log.client import Consumer, Log, connect
+from tidemark.log.client import Consumer, Delivery, Log, connect
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
 from tidemark.store import sink as sinks
@@ -139,6 +139,26 @@ async def test_batches_reach_the_board_and_the_store(log: Log, store: Store, sta
     await running.end()
     assert running.rows(1_005) == [NOW_S]
     assert store.load_usernames(0).num_rows == 30
+
+
+async def test_a_batch_is_acknowledged_when_it_is_stored(
+    log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[int] = []  # as of each acknowledgement
+    ack = Delivery.ack
+
+    async def acknowledged(self: Delivery) -> None:
+        stored.append(store.row_count())
+        await ack(self)
+
+    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    running = start()
+    await log.publish_batch(0, batch(0, NOW_S))
+    await until(lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "the first")
+    await log.publish_batch(1, batch(1, NOW_S))
+    await until(lambda: running.sink.rows_stored == 20 and running.sink.lag_batches == 0, "the second")
+    await running.end()
+    assert stored == [10, 20]
 
 
 async def test_a_batch_that_comes_again_counts_once(log: Log, store: Store, start: Start) -> None:
