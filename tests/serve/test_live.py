@@ -153,6 +153,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.fixture(autouse=True)
+def _streams_end_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound for answers of all kinds would drop a stuck reader too, after half a minute."""
+    monkeypatch.setattr("tidemark.serve.live.connection.TAKE_S", 10.0 * DEADLINE_S)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store = Store.open(f"chdb://{Path(tmp_path_factory.mktemp('live'))}/store")
