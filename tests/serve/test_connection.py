@@ -145,12 +145,12 @@ async def test_who_is_slow_gets_all_of_it(port: int, monkeypatch: pytest.MonkeyP
     looks: list[int] = []
     look = connection.Connection._look
 
-    def noted(self: connection.Connection, unsent_before: int) -> None:
-        if self.transport.get_write_buffer_size() < unsent_before:
-            looks.append(unsent_before)
-            look(self, unsent_before)
+    def noted(self: connection.Connection, untaken_before: int) -> None:
+        if self._untaken() < untaken_before:
+            looks.append(untaken_before)
+            look(self, untaken_before)
         else:  # however slow this machine is, the reader was not stuck
-            self._taking = self.loop.call_later(0.01, self._look, unsent_before)
+            self._taking = self.loop.call_later(0.01, self._look, untaken_before)
 
     monkeypatch.setattr(connection.Connection, "_look", noted)
     slow = socket.socket()

@@ -142,6 +142,29 @@ async def test_damage_of_the_store_is_said_once(
         store.close()
 
 
+async def test_an_average_is_of_when_it_was_so_and_written_down_once(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        replica = Replica(server, store)
+        averages = {}
+        for minute in (0, 1):  # fifty minutes ago: it is read from the log now
+            await replica.observe(minute, {})
+            average = replica.board.view.average_follower_count
+            averages[NOW_S - 3_000 + 60 * minute] = average
+            for _ in range(2):
+                await replica.work._write_down()
+            (rows,) = store._maintenance.ask("SELECT count() AS rows FROM averages")["rows"].to_pylist()
+            assert rows == len(averages)
+        series = store.average_series(0, 2**32 - 1, "raw")
+        assert (
+            dict(zip(series.time.tolist(), series.average_follower_count.tolist(), strict=True)) == averages
+        )
+    finally:
+        store.close()
+
+
 async def test_it_is_ready_while_the_log_is_there(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,6 +280,31 @@ def test_the_ranks_at_the_end_of_a_day(store: Store, history: History) -> None:
             assert (row["follower_count"], row["influencers"]) == (followers, len(last))
 
 
+def test_ranks_wait_for_all_that_came_late(
+    store: Store, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.insert_observations(*history.add(np.arange(1, 4)[:, None], MONDAY_S + np.array([10, DAY_S - 1])))
+    store.insert_observations(*history.add(1, MONDAY_S + DAY_S + HOUR_S + 1_000))
+    close_all(Rollups(store, POPULATION))
+    for hour in range(3):
+        store.insert_observations(*history.add(2, MONDAY_S + hour * HOUR_S + 20))
+    store.insert_observations(*history.add(4, MONDAY_S + 3 * HOUR_S))
+    monkeypatch.setattr(rollups, "MARKS_MAX", 1)
+    ranked: list[int] = []
+    snapshot_ranks = store.snapshot_ranks
+
+    def counted(day_s: int) -> None:
+        ranked.append(day_s)
+        snapshot_ranks(day_s)
+
+    monkeypatch.setattr(store, "snapshot_ranks", counted)
+    assert [run.marks_cleared for run in close_all(Rollups(store, POPULATION))] == [1, 1, 1, 1, 0]
+    assert ranked == [MONDAY_S]
+    (row,) = store.query("rank_series", {"pk": 4, "from": MONDAY_S, "to": MONDAY_S + DAY_S}).to_pylist()
+    assert row["influencers"] == 4
+    check_exact(store, history, [1, 2, 3, 4])
+
+
 def test_inserts_readers_and_rollups_at_once(store: Store, history: History) -> None:
     """Late and timely rows from one thread, rollups in another, readers in a third: nothing is lost."""
     blocks = [

@@ -244,6 +244,8 @@ class _Work:
         self._gains = gains
         self._live = live
         self._rollups = Rollups(store, board.population)
+        self._averaged_at_s = 0
+        """Of which moment the last average was that this process wrote down."""
         self._damaged: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -325,9 +327,13 @@ class _Work:
         view = self._board.view
         if view.average_follower_count is None:
             return
-        at_s = view.published_at_ms // 1_000
         await asyncio.to_thread(self._store.replace_influencers, record_batches(view))
-        await asyncio.to_thread(self._store.insert_average, at_s, view.total, view.average_follower_count)
+        # Of when it was so: while what lies on the log is caught up with, that is not now, and while nothing comes
+        # there is no new one. A clock that is ahead does not count.
+        at_s = min(view.published_at_ms // 1_000, int(view.values.observed_at.max()))
+        if at_s != self._averaged_at_s:
+            await asyncio.to_thread(self._store.insert_average, at_s, view.total, view.average_follower_count)
+            self._averaged_at_s = at_s
 
     async def _look_for_damage(self) -> None:
         """Say what the store cannot read: ClickHouse sets it aside, and goes on without a word."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,6 +67,11 @@ def _place(mark: Mark) -> tuple[int, int, int]:
     return mark.hour_s, mark.first_pk, mark.last_pk
 
 
+def _day(mark: Mark) -> int:
+    """The beginning of its day, in Unix seconds."""
+    return mark.hour_s // DAY_S * DAY_S
+
+
 class Rollups:
     """Closes the hours and days of a store."""
 
@@ -89,12 +95,16 @@ class Rollups:
             marks = [mark for mark in settled if _place(mark) in due]
             days_were_closed_until_s = self._store.periods.closed_until_s("1d")
             # The hours of what is too old now have lost some of their raw rows: they stay as they are.
-            fresh = [mark for mark in marks if mark.hour_s >= self._store.kept().raw_since_s]
+            raw_since_s = self._store.kept().raw_since_s
+            fresh = [mark for mark in marks if mark.hour_s >= raw_since_s]
+            for_later = {
+                _day(mark) for mark in settled if _place(mark) not in due and mark.hour_s >= raw_since_s
+            }
             for hour_s, first_pk, last_pk in dict.fromkeys(map(_place, fresh)):
                 self._compute_hours(hour_s, hour_s + HOUR_S, [(first_pk, last_pk)])
             hours = self._close_hours()
             days = self._close_days()
-            self._compute_days([mark for mark in fresh if mark.hour_s < days_were_closed_until_s])
+            self._compute_days([mark for mark in fresh if mark.hour_s < days_were_closed_until_s], for_later)
             # Only now: a mark stands until its hour and its day hold what it was about.
             self._store.clear_marks(marks)
             return Run(tuple(hours), tuple(days), len(marks))
@@ -144,6 +154,7 @@ class Rollups:
         days = days_due(first_s, store.periods.closed_until_s("1h"))[:DAYS_MAX]
         for day_s in days:
             self._compute_day(day_s, self._ranges)
+            store.snapshot_ranks(day_s)
             store.set_closed("1d", day_s + DAY_S)
         return days
 
@@ -151,17 +162,17 @@ class Rollups:
         for first_pk, last_pk in ranges:
             self._compute("close_hours", {"from": from_s, "to": to_s}, first_pk, last_pk)
 
-    def _compute_days(self, marks: list[Mark]) -> None:
-        for day_s in sorted({mark.hour_s // DAY_S * DAY_S for mark in marks}):
-            ranges = {
-                (mark.first_pk, mark.last_pk) for mark in marks if mark.hour_s // DAY_S * DAY_S == day_s
-            }
+    def _compute_days(self, marks: list[Mark], for_later: Set[int]) -> None:
+        """The days of these marks anew; the ranks of those that are left `for_later` only when all of it is in."""
+        for day_s in sorted(set(map(_day, marks))):
+            ranges = {(mark.first_pk, mark.last_pk) for mark in marks if _day(mark) == day_s}
             self._compute_day(day_s, sorted(ranges))
+            if day_s not in for_later:  # it reads the daily rollups of the whole year
+                self._store.snapshot_ranks(day_s)
 
     def _compute_day(self, day_s: int, ranges: list[tuple[int, int]]) -> None:
         for first_pk, last_pk in ranges:
             self._compute("close_day", {"day": day_s}, first_pk, last_pk)
-        self._store.snapshot_ranks(day_s)
 
     def _compute(self, command: str, period: dict[str, int], first_pk: int, last_pk: int) -> None:
         parameters = period | {"first_pk": first_pk, "last_pk": last_pk}

@@ -12,8 +12,10 @@ exception comes to, waits until the reader has taken everything: for one who is 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import sys
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -67,7 +69,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Called by the event loop: the reader is slower than the answer."""
         super().pause_writing()
-        self._look_again(self.transport.get_write_buffer_size())
+        self._look_again(self._untaken())
 
     def resume_writing(self) -> None:
         """Called by the event loop: the reader has taken nearly all."""
@@ -97,14 +99,23 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         super().on_message_complete()
 
-    def _look_again(self, unsent: int) -> None:
-        self._taking = self.loop.call_later(TAKE_S, self._look, unsent)
+    def _untaken(self) -> int:
+        """Bytes of the answer that the reader's machine has not taken, here and in the kernel.
 
-    def _look(self, unsent_before: int) -> None:
+        The kernel lets the transport send more only when a third of its megabytes is free: to look at what is here
+        would take who is slow for stuck.
+        """
+        queued = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+    def _look_again(self, untaken: int) -> None:
+        self._taking = self.loop.call_later(TAKE_S, self._look, untaken)
+
+    def _look(self, untaken_before: int) -> None:
         """Go on waiting for who is slow, not for who is stuck."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent < unsent_before:
-            self._look_again(unsent)
+        untaken = self._untaken()
+        if untaken < untaken_before:
+            self._look_again(untaken)
         else:
             self.transport.abort()
 
