@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     # What to watch
     api: Annotated[Urls, AfterValidator(lambda urls: tuple(_api_url(url) for url in urls))] = Field(
         (),
-        description="A Mockstagram address, http://host:port; repeatable. `up` without it starts the stand-in.",
+        description="A Mockstagram address, http://host:port; repeatable. Without one `up` starts the stand-in.",
     )
     influencers: Annotated[str, AfterValidator(_population)] = Field(
         "1000000-1999999", description="The pks to watch, A-B, both inclusive."
@@ -160,7 +160,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=10_000_000,
-        description="Never ask the API for more than so many a second, all pollers of `up` together; 0: no bound.",
+        description="Never ask the API for more than so many a second: this poller, or all of `up` together; 0: no"
+        " bound.",
     )
     request_deadline: float = Field(
         5, gt=0, le=300, description="Seconds after which a request counts as lost."

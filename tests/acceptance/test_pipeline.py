@@ -42,12 +42,21 @@ def next_observation(live: IO[bytes]) -> tuple[int, int]:
     return found["followerCount"], found["followingCount"]
 
 
-def check_everything(tidemark: Tidemark, api: Api) -> None:
+Histories = dict[int, dict[str, Any]]
+"""Everybody's raw series, by pk."""
+
+
+def histories(tidemark: Tidemark) -> Histories:
+    """All that is stored, when all of the log is."""
+    tidemark.until(lambda: tidemark.get("/v1/stats")["lagBatches"] == 0, "all of the log")
+    return {pk: tidemark.get(f"/v1/influencers/{pk}/series?step=raw") for pk in PKS}
+
+
+def check_everything(tidemark: Tidemark, api: Api, stored: Histories) -> None:
     """Each number that a reader can see, while nothing changes."""
     given = api.record.given
     latest = {}
-    for pk in PKS:
-        series = tidemark.get(f"/v1/influencers/{pk}/series?step=raw")
+    for pk, series in stored.items():
         time, followers, followings = series["time"], series["followerCount"], series["followingCount"]
         assert time == sorted(set(time)), f"{pk} has an observation twice"
         # An answer may be missing (asked twice in a second, or lost with a poller that was killed), but none
@@ -72,8 +81,7 @@ def check_everything(tidemark: Tidemark, api: Api) -> None:
     board = tidemark.get("/v1/leaderboard?limit=1000")["items"]
     expected = sorted(latest, key=lambda pk: (-latest[pk][0], pk))[:1000]
     assert [item["pk"] for item in board] == expected
-    total_rows = sum(len(tidemark.get(f"/v1/influencers/{pk}/series?step=raw")["time"]) for pk in PKS)
-    assert stats["observationsTotal"] == total_rows
+    assert stats["observationsTotal"] == sum(len(series["time"]) for series in stored.values())
 
 
 def check_steps(tidemark: Tidemark, pk: int, raw: dict[str, Any]) -> None:
@@ -110,14 +118,12 @@ def logged(tidemark: Tidemark) -> dict[int, list[Row]]:
     return rows
 
 
-def check_the_log_is_stored(tidemark: Tidemark, rows: dict[int, list[Row]]) -> None:
+def check_the_log_is_stored(stored: Histories, rows: dict[int, list[Row]]) -> None:
     """All of it, and nothing else; of several in a second one, as a busy machine may make them."""
-    tidemark.until(lambda: tidemark.get("/v1/stats")["lagBatches"] == 0, "all of the log")
-    for pk in PKS:
-        series = tidemark.get(f"/v1/influencers/{pk}/series?step=raw")
+    for pk, series in stored.items():
         assert series["time"] == sorted({at for at, _, _ in rows[pk]}), pk
-        stored = zip(series["time"], series["followerCount"], series["followingCount"], strict=True)
-        assert set(stored) <= set(rows[pk]), pk
+        columns = zip(series["time"], series["followerCount"], series["followingCount"], strict=True)
+        assert set(columns) <= set(rows[pk]), pk
 
 
 def test_every_number_is_what_the_api_gave_out(api: Api, tmp_path: Path) -> None:
@@ -134,11 +140,11 @@ def test_every_number_is_what_the_api_gave_out(api: Api, tmp_path: Path) -> None
             assert live.read()[-1:] in (b"", b"\n"), "a stop ends the stream after a whole event"
     answered = {pk: len(answers) for pk, answers in api.record.given.items()}
     with running(data, *WATCH, *NOWHERE) as tidemark:
-        rows = logged(tidemark)
+        rows, stored = logged(tidemark), histories(tidemark)
         for pk in PKS:
             assert Counter(row[1:] for row in rows[pk]) == Counter(api.record.given[pk]), pk
-        check_the_log_is_stored(tidemark, rows)
-        check_everything(tidemark, api)
+        check_the_log_is_stored(stored, rows)
+        check_everything(tidemark, api, stored)
         for pk in PKS:
             at = [at for at, _, _ in rows[pk]]
             if len(set(at)) == len(at):
@@ -175,8 +181,9 @@ def test_any_process_may_be_killed(api: Api, tmp_path: Path) -> None:
             assert tidemark.get(f"/v1/influencers/{FIRST}/series?step=raw")["time"][: len(shown)] == shown
         assert tidemark.stop() == 0, tidemark.said()
     with running(data, *WATCH, *NOWHERE) as tidemark:
-        check_the_log_is_stored(tidemark, logged(tidemark))
-        check_everything(tidemark, api)
+        stored = histories(tidemark)
+        check_the_log_is_stored(stored, logged(tidemark))
+        check_everything(tidemark, api, stored)
 
 
 def test_a_backup_and_the_log_are_the_whole_store(api: Api, tmp_path: Path) -> None:
@@ -190,7 +197,7 @@ def test_a_backup_and_the_log_are_the_whole_store(api: Api, tmp_path: Path) -> N
         tidemark.until(lambda: tidemark.get("/v1/stats")["observationsTotal"] >= 5 * len(PKS), "three more")
         assert tidemark.stop() == 0, tidemark.said()
     with running(data, *WATCH, *NOWHERE) as tidemark:
-        stored = tidemark.get("/v1/stats")["observationsTotal"]
+        rows = tidemark.get("/v1/stats")["observationsTotal"]
         shown = [tidemark.get(f"/v1/influencers/{pk}/series?step=raw") for pk in PKS[::100]]
         assert tidemark.stop() == 0
     shutil.rmtree(data / "store")
@@ -199,9 +206,10 @@ def test_a_backup_and_the_log_are_the_whole_store(api: Api, tmp_path: Path) -> N
     said = subprocess.run(replay, capture_output=True, text=True, check=True).stdout
     assert str(data / "store") in said
     with running(data, *WATCH, *NOWHERE) as tidemark:
-        tidemark.until(lambda: bool(tidemark.get("/v1/stats")["observationsTotal"] == stored), "all of it")
-        check_the_log_is_stored(tidemark, logged(tidemark))
-        restored = [tidemark.get(f"/v1/influencers/{pk}/series?step=raw") for pk in PKS[::100]]
+        tidemark.until(lambda: bool(tidemark.get("/v1/stats")["observationsTotal"] == rows), "all of it")
+        stored = histories(tidemark)
+        check_the_log_is_stored(stored, logged(tidemark))
+        restored = [stored[pk] for pk in PKS[::100]]
         assert [one["time"] for one in restored] == [one["time"] for one in shown]
         assert [one["followerCount"] for one in restored] == [one["followerCount"] for one in shown]
         assert tidemark.stop() == 0

@@ -709,7 +709,7 @@ async def test_the_limit_is_what_holds_back_only_if_there_is_more_work(
         assert not any(saturated for _, _, saturated in spy.told)
         many = asyncio.ensure_future(answered(pool, 200))
         await until(lambda: api.asked.total() == 64, "the requests")
-        await until(lambda: spy.told[-1][2], "a window in which the limit held back")
+        await until(lambda: spy.told and spy.told[-1][2], "a window in which the limit held back")
         api.hold.set()
         assert_good(await few)
         assert_good(await many)
@@ -726,7 +726,7 @@ async def test_the_limit_holds_back_also_while_pipelines_are_not_filled_up(api: 
         pool.addresses[0]._limit = spy  # type: ignore[assignment]
         asking = asyncio.ensure_future(answered(pool, 400))
         await until(lambda: pool.addresses[0].in_flight == 40, "three answers on each connection")
-        await until(lambda: spy.told[-1][2], "a window in which the limit held back")
+        await until(lambda: spy.told and spy.told[-1][2], "a window in which the limit held back")
         api.script = lambda pk, time: good(pk)
         age(pool, 301)
         assert set((await asking).refused) == {"timeout"}

@@ -1,7 +1,7 @@
 -- Every question that is asked of the store, a named statement each. They run as they stand, in the
 -- program and in any ClickHouse client: {name:Type} is a parameter (clickhouse-client --param_name=value,
 -- the HTTP interface's param_name, SET param_name = value in chDB). Times are UTC; a parameter of type
--- DateTime takes Unix seconds as well. Ranges of time are from (inclusive) to (exclusive).
+-- DateTime takes Unix seconds as well, with ten digits. Ranges of time are from (inclusive) to (exclusive).
 
 
 -- ---------------------------------------------------------------- one influencer, as of the last minute
@@ -28,8 +28,9 @@ FROM influencers
 WHERE pk = {pk:UInt32};
 
 -- name: rank_by_pk_now
--- The same, exact to the second, from everybody's latest observation since `since`. This one reads all
--- that was observed since then, so make it a minute or two ago.
+-- The same, exact to the second, from everybody's latest observation since `since`. This one reads all that was
+-- observed since then: make it two intervals ago, for a minute later some are missing from it. `known` is 0, and
+-- the rank means nothing, for who was not observed since then.
 WITH latest AS
 (
     SELECT pk, argMax(follower_count, observed_at) AS followers
@@ -59,7 +60,7 @@ SELECT count() AS influencers, avg(follower_count) AS average_follower_count
 FROM influencers;
 
 -- name: average_now
--- The same, exact to the second, from everybody's latest observation since `since`.
+-- The same, exact to the second, from everybody's latest observation since `since`: two intervals ago, as above.
 SELECT count() AS influencers, avg(followers) AS average_follower_count
 FROM
 (
