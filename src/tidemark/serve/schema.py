@@ -57,14 +57,12 @@ def events(*refusals: int) -> Responses:
 def components() -> dict[str, Any]:
     """The schema of each answer and of what it is made of, by name."""
     _, found = msgspec.json.schema_components(ANSWERS, ref_template="#/components/schemas/{name}")
-    for kind in (
-        kind for module in (answers, problems) for _, kind in inspect.getmembers(module, inspect.isclass)
-    ):
-        if issubclass(kind, msgspec.Struct) and kind.__name__ in found:
-            words = dict(_said(kind))
-            for field in msgspec.structs.fields(kind):
-                if field.name in words:
-                    found[kind.__name__]["properties"][field.encode_name]["description"] = words[field.name]
+    for name, described in found.items():
+        kind = getattr(answers, name, None) or getattr(problems, name)
+        words = dict(_said(kind))
+        for field in msgspec.structs.fields(kind):
+            if field.name in words:
+                described["properties"][field.encode_name]["description"] = words[field.name]
     return found
 
 
