@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 
 from tidemark.errors import LogError
 from tidemark.population import PK_MAX
+from tidemark.times import TIME_MAX_S
 
 VERSION: Final = "1"
 COUNT_MAX: Final = 2**32 - 1
 """Counters are stored as UInt32; Instagram's largest account has 0.7 billion followers."""
 USERNAME_MAX_CHARACTERS: Final = 64
-TIME_MAX_MS: Final = 2**32 * 1_000
-"""Times are stored as DateTime, 32 bits of seconds: until 2106."""
+TIME_MAX_MS: Final = (TIME_MAX_S + 1) * 1_000
 VERDICT_PAST_MAX_S: Final = 86_400
 """A verdict waits for the log for minutes; one so old when it comes is of a clock that is not set."""
 BATCH_MAX_ROWS: Final = 100_000

@@ -15,6 +15,7 @@ from typing import Final
 from tidemark.errors import CallerError
 
 TIME_MAX_S: Final = 2**32 - 1
+"""Until 2106."""
 
 
 @lru_cache(maxsize=4_096)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from tests.log.server import before_each_ack, signs_of_life
 from tidemark.breaker import Breaker
 from tidemark.classify import classifier
 from tidemark.classify.api import Api as ClassifierApi
 from tidemark.config import load
 from tidemark.errors import CallerError
-from tidemark.log.client import Delivery
 from tidemark.messages import Turn
 from tidemark.mockstagram import Answer
 from tidemark.simulate import Mockstagram, is_suspicious
@@ -51,18 +50,12 @@ async def test_the_question_holds_the_current_details(bench: Bench, api: Api) ->
 async def test_of_a_turn_that_takes_long_the_log_is_told_that_it_is_in_work(
     bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: Counter[bytes] = Counter()
-    in_progress, free = Delivery.in_progress, asyncio.Event()
-
-    async def counted(self: Delivery) -> None:
-        told[self.data] += 1
-        await in_progress(self)
+    told, free = signs_of_life(monkeypatch), asyncio.Event()
 
     async def slow(pk: int) -> tuple[int, bytes]:
         await free.wait()
         return 200, sound(pk)
 
-    monkeypatch.setattr(Delivery, "in_progress", counted)
     monkeypatch.setattr("tidemark.log.streams.TURN_ACK_WAIT_S", 1.0)
     api.answering = lambda pk, times: slow(pk)
     turn = await bench.order(FIRST, LAST)
@@ -77,13 +70,11 @@ async def test_a_turn_is_acknowledged_when_its_verdicts_are_on_the_log(
     bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_the_log: list[int] = []  # as of each acknowledgement
-    ack = Delivery.ack
 
-    async def acknowledged(self: Delivery) -> None:
+    async def look() -> None:
         on_the_log.append(len(await bench.verdicts()))
-        await ack(self)
 
-    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    before_each_ack(monkeypatch, look)
     await bench.order(FIRST, LAST)
     bench.start()
     await bench.done()

@@ -8,17 +8,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from tidemark.errors import LogError
 from tidemark.log import streams
-from tidemark.log.client import Delivery
+from tidemark.log.client import Delivery, Log
 from tidemark.messages import Batch
 
 PATIENCE_S = 60
@@ -113,6 +116,43 @@ async def batches_on_the_log(client: Client) -> list[Batch]:
         messages = await subscription.fetch(min(500, waiting - len(found)), timeout=20)
         found += [message.data for message in messages]
     return [Batch.decode(data) for data in found]
+
+
+async def patient(log: Log, work: str, *arguments: object) -> None:
+    """Try until the log is there again."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            await log.open()
+            await getattr(log, work)(*arguments)
+        except LogError:
+            assert time.monotonic() < give_up_at
+        else:
+            return
+
+
+def before_each_ack(monkeypatch: pytest.MonkeyPatch, look: Callable[[], Awaitable[None]]) -> None:
+    """Look at what is done already whenever a message is about to be acknowledged."""
+    ack = Delivery.ack
+
+    async def acknowledged(self: Delivery) -> None:
+        await look()
+        await ack(self)
+
+    monkeypatch.setattr(Delivery, "ack", acknowledged)
+
+
+def signs_of_life(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
+    """How often the log was told of each message that it is being worked on: by its data, from now on."""
+    told: Counter[bytes] = Counter()
+    in_progress = Delivery.in_progress
+
+    async def counted(self: Delivery) -> None:
+        told[self.data] += 1
+        await in_progress(self)
+
+    monkeypatch.setattr(Delivery, "in_progress", counted)
+    return told
 
 
 async def until(reached: Callable[[], object], what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from nats.js.errors import APIError
 
-from tests.log.server import PATIENCE_S, NatsServer, settle, until
+from tests.log.server import PATIENCE_S, NatsServer, patient, settle, until
 from tidemark.config import load
 from tidemark.errors import LogError
 from tidemark.log import client, streams
@@ -43,19 +43,6 @@ def tick(shard: int = 0, due_ms: int = 1) -> Tick:
 def batch(tick_id: str = "0-9@1", pks: int = 3) -> Batch:
     counts = np.arange(pks, dtype=np.uint32)
     return Batch(tick_id, counts, np.ones(pks, np.int64), counts, counts, string_array(["a"] * pks))
-
-
-async def patient(log: Log, work: str, *arguments: object) -> None:
-    """Try until the log is there again."""
-    give_up_at = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            await log.open()
-            await getattr(log, work)(*arguments)
-        except LogError:
-            assert time.monotonic() < give_up_at
-        else:
-            return
 
 
 async def test_a_log_for_which_the_disk_is_too_small_is_refused_with_a_way_out(

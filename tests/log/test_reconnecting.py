@@ -6,11 +6,10 @@ import asyncio
 
 import pytest
 
-from tests.log.server import PATIENCE_S, NatsServer, until
+from tests.log.server import PATIENCE_S, NatsServer, patient, until
 from tidemark.config import load
-from tidemark.errors import LogError
 from tidemark.log import client, reconnecting
-from tidemark.log.client import Delivery, Log, connect
+from tidemark.log.client import Delivery, connect
 from tidemark.log.reconnecting import ReconnectingConsumer
 from tidemark.messages import Tick
 
@@ -41,17 +40,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnecting, "RETRY_S", 0.01)
 
 
-async def put(log: Log, due_ms: int) -> None:
-    """However long it takes the server to be ready."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await log.open()
-                return await log.publish_tick(tick(due_ms))
-            except LogError:
-                await asyncio.sleep(0.05)
-
-
 async def test_a_server_that_comes_later_is_read_from_then_on(nats_server: NatsServer) -> None:
     nats_server.kill()
     said = Complaints()
@@ -65,7 +53,7 @@ async def test_a_server_that_comes_later_is_read_from_then_on(nats_server: NatsS
             assert len(said) == tries
         assert said[0].startswith("no ticks: cannot reach NATS")
         nats_server.start()
-        await put(log, 1)
+        await patient(log, "publish_tick", tick(1))
         assert await next_tick(reader) == 1
         assert not reader.away
 
@@ -74,7 +62,7 @@ async def test_a_consumer_that_fails_is_made_anew(nats_server: NatsServer) -> No
     said = Complaints()
     async with connect(load(nats=[nats_server.url]), "test") as log:
         reader = ReconnectingConsumer(log.consume_ticks, asyncio.Event(), said.warning, "no ticks")
-        await put(log, 1)
+        await patient(log, "publish_tick", tick(1))
         assert await next_tick(reader) == 1
         for due_ms, ask in ((2, lambda: reader.next(1, WAIT_S)), (3, reader.pending)):
             assert log._client is not None
@@ -83,7 +71,7 @@ async def test_a_consumer_that_fails_is_made_anew(nats_server: NatsServer) -> No
             assert not await ask()
             assert reader.away
             assert len(said) == due_ms - 1
-            await put(log, due_ms)
+            await patient(log, "publish_tick", tick(due_ms))
             assert await next_tick(reader) == due_ms
             assert not reader.away
 

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from tests.log.server import PATIENCE_S, NatsServer, settle, until
+from tests.log.server import PATIENCE_S, NatsServer, before_each_ack, settle, signs_of_life, until
 from tests.poll.scripted import CLOSE, SILENCE, Act, ScriptedApi, answer, good, observation, status
 from tidemark.breaker import Breaker
 from tidemark.config import Settings, load
@@ -133,19 +133,18 @@ async def test_a_tick_is_acknowledged_when_its_batch_is_on_the_log(
     nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened: list[str] = []
-    publish_batch, ack = Log.publish_batch, Delivery.ack
+    publish_batch = Log.publish_batch
 
     async def published(self: Log, shard: int, batch: Batch) -> bool:
         new = await publish_batch(self, shard, batch)
         happened.append("on the log")
         return new
 
-    async def acknowledged(self: Delivery) -> None:
+    async def acknowledged() -> None:
         happened.append("acknowledged")
-        await ack(self)
 
     monkeypatch.setattr(Log, "publish_batch", published)
-    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    before_each_ack(monkeypatch, acknowledged)
     configured = settings(nats_server, api)
     async with reading(configured) as log, polling(configured):
         await log.publish_tick(tick())
@@ -156,14 +155,7 @@ async def test_a_tick_is_acknowledged_when_its_batch_is_on_the_log(
 async def test_of_a_tick_that_takes_long_the_log_is_told_that_it_is_in_work(
     nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: Counter[bytes] = Counter()
-    in_progress = Delivery.in_progress
-
-    async def counted(self: Delivery) -> None:
-        told[self.data] += 1
-        await in_progress(self)
-
-    monkeypatch.setattr(Delivery, "in_progress", counted)
+    told = signs_of_life(monkeypatch)
     monkeypatch.setattr(streams, "TICK_ACK_WAIT_S", 1)
     api.hold = asyncio.Event()
     configured = settings(nats_server, api, request_deadline=300)

@@ -12,13 +12,13 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.log.server import PATIENCE_S, NatsServer, nats_running, until
+from tests.log.server import PATIENCE_S, NatsServer, before_each_ack, nats_running, until
 from tidemark.board import Board
 from tidemark.board.table import record_batches
 from tidemark.config import load
 from tidemark.errors import StoreError
 from tidemark.log import streams
-from tidemark.log.client import Consumer, Delivery, Log, connect
+from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Verdicts
 from tidemark.population import Population
 from tidemark.serve import verdicts as module
@@ -127,13 +127,11 @@ async def test_a_message_is_acknowledged_when_its_verdicts_are_stored(
     served: Served, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored: list[int] = []  # as of each acknowledgement
-    ack = Delivery.ack
 
-    async def acknowledged(self: Delivery) -> None:
+    async def look() -> None:
         stored.append(len(served.rows(1_000)))
-        await ack(self)
 
-    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    before_each_ack(monkeypatch, look)
     await publish(log, verdicts({1_000: True}))
     await served.take_all()
     assert stored == [1]

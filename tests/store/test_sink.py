@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.log.server import nats_running, until
+from tests.log.server import before_each_ack, nats_running, until
 from tidemark import telemetry
 from tidemark.board import Board
 from tidemark.config import load
 from tidemark.errors import StoreError
-from tidemark.log.client import Consumer, Delivery, Log, connect
+from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
 from tidemark.store import sink as sinks
@@ -145,13 +145,11 @@ async def test_a_batch_is_acknowledged_when_it_is_stored(
     log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored: list[int] = []  # as of each acknowledgement
-    ack = Delivery.ack
 
-    async def acknowledged(self: Delivery) -> None:
+    async def look() -> None:
         stored.append(store.row_count())
-        await ack(self)
 
-    monkeypatch.setattr(Delivery, "ack", acknowledged)
+    before_each_ack(monkeypatch, look)
     running = start()
     await log.publish_batch(0, batch(0, NOW_S))
     await until(lambda: running.sink.rows_stored == 10 and running.sink.lag_batches == 0, "the first")

@@ -21,17 +21,17 @@ DAY_S: Final = 86_400
 def run(settings: Settings, pk: int | None, from_: str, to: str, form: str, output: str) -> None:
     """Write the history that is asked for. Raises TidemarkError."""
     chosen = _form(form, output)
-    from_s = _seconds("from", from_) if from_ else None
+    from_s = _seconds("from", from_) if from_ else 0
     to_s = _seconds("to", to) if to else TIME_MAX_S
-    if (from_s or 0) >= to_s:
+    if from_s >= to_s:
         raise CallerError(f"--from {from_ or 0} is not before --to {to or 'now'}")
     began = time.monotonic()
     try:
-        pages = Pages(
-            settings.store_dsn, pk, from_s or 0, to_s, memory_bytes=settings.store_megabytes * 1_000_000
-        )
+        pages = Pages(settings.store_dsn, pk, from_s, to_s, memory_bytes=settings.store_megabytes * 1_000_000)
     except StoreInUseError as error:
-        raise StoreInUseError(f"{error}; {_instead(settings, pk, from_s, to_s)}") from error
+        raise StoreInUseError(
+            f"{error}; {_instead(settings, pk, from_s if from_ else None, to_s)}"
+        ) from error
     try:
         with opened(output, chosen) as target:
             rows = write(map(observations, pages), chosen, target)
