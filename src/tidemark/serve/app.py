@@ -54,13 +54,16 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
         summary="How high the tide of followers stands, for every influencer, every minute.",
         docs_url="/docs",
         redoc_url=None,
+        # Off, as nobody reads it, rather than asked about with every request: see /metrics.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
     live = Live(sources.board, sources.figures) if live is None else live
     app.add_middleware(Handover, live=live)
     app.add_middleware(Head)
-    app.include_router(router(sources))
-    app.include_router(dashboard.router(dashboard.Dashboard.load()))
+    # Not by include_router, which looks for the route of each request twice.
+    app.router.routes += router(sources).routes
+    app.router.routes += dashboard.router(dashboard.Dashboard.load()).routes
 
     @app.get("/healthz", response_class=Response)
     async def healthz() -> Response:
