@@ -211,7 +211,6 @@ def test_the_average_over_time_at_every_step(store: Store) -> None:
         np.testing.assert_array_equal(found.average_follower_count, [values[-1] for values in inside])
         np.testing.assert_array_equal(found.average_min, [values.min() for values in inside])
         np.testing.assert_array_equal(found.average_max, [values.max() for values in inside])
-        np.testing.assert_allclose(found.average_average, [values.mean() for values in inside])
         assert set(found.influencers) == {7}
     found = store.average_series(MONDAY_S - HOUR_S, MONDAY_S + 5 * HOUR_S)
     assert (found.step, len(found)) == ("raw", 10)

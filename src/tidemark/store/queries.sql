@@ -320,8 +320,7 @@ SELECT
     argMax(a.average_follower_count, a.at) AS average_follower_count,
     argMax(a.influencers, a.at) AS influencers,
     min(a.average_follower_count) AS average_min,
-    max(a.average_follower_count) AS average_max,
-    avg(a.average_follower_count) AS average_average
+    max(a.average_follower_count) AS average_max
 FROM averages AS a
 WHERE a.at >= {from:DateTime('UTC')} AND a.at < {to:DateTime('UTC')}
 GROUP BY time

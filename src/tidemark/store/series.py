@@ -78,7 +78,6 @@ class AverageSeries:
     """How many influencers the average is over."""
     average_min: npt.NDArray[np.float64]
     average_max: npt.NDArray[np.float64]
-    average_average: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.time)
