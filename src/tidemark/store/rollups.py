@@ -96,10 +96,9 @@ class Rollups:
             days_were_closed_until_s = self._store.periods.closed_until_s("1d")
             # The hours of what is too old now have lost some of their raw rows: they stay as they are.
             raw_since_s = self._store.kept().raw_since_s
-            fresh = [mark for mark in marks if mark.hour_s >= raw_since_s]
-            for_later = {
-                _day(mark) for mark in settled if _place(mark) not in due and mark.hour_s >= raw_since_s
-            }
+            young = [mark for mark in settled if mark.hour_s >= raw_since_s]
+            fresh = [mark for mark in young if _place(mark) in due]
+            for_later = {_day(mark) for mark in young if _place(mark) not in due}
             for hour_s, first_pk, last_pk in dict.fromkeys(map(_place, fresh)):
                 self._compute_hours(hour_s, hour_s + HOUR_S, [(first_pk, last_pk)])
             hours = self._close_hours()
