@@ -119,6 +119,8 @@ class Rollups:
             if not store.periods.begin_close(until_s):
                 raise StoreError("these hours are being written to: close them when that is done")
             from_s = self._next_hour()
+            if from_s is None:  # and so no day either
+                return
             while from_s < until_s:
                 to_s = min(from_s // DAY_S * DAY_S + DAY_S, until_s)
                 self._compute_hours(from_s, to_s, self._ranges)
@@ -135,17 +137,20 @@ class Rollups:
         # First of all: from here on an insert into these hours counts as late and leaves its mark.
         if until_s <= store.periods.closed_until_s("1h") or not store.periods.begin_close(until_s):
             return []
-        hours = list(range(self._next_hour(), until_s, HOUR_S))[:HOURS_MAX]
+        from_s = self._next_hour()
+        if from_s is None:  # retention was quicker
+            return []
+        hours = list(range(from_s, until_s, HOUR_S))[:HOURS_MAX]
         for hour_s in hours:
             self._compute_hours(hour_s, hour_s + HOUR_S, self._ranges)
             store.set_closed("1h", hour_s + HOUR_S)
         return hours
 
-    def _next_hour(self) -> int:
-        """Where closed hours end, or where the observations after that begin: empty hours are skipped."""
+    def _next_hour(self) -> int | None:
+        """The first hour to close: where closed ones end or observations after that begin; None without any."""
         closed_until_s = self._store.periods.closed_until_s("1h")
         since_s = self._store.query("first_part_since", {"since": closed_until_s})["since_s"][0].as_py()
-        return closed_until_s if since_s is None else int(since_s) // HOUR_S * HOUR_S
+        return None if since_s is None else int(since_s) // HOUR_S * HOUR_S
 
     def _close_days(self) -> list[int]:
         store = self._store
