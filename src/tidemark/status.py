@@ -153,9 +153,6 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
         "observationsPerSecond": of_serve.get(
             "observationsPerSecond", _rate(pairs, "poll", "tidemark_observations_total")
         ),
-        "storedPerSecond": of_serve.get(
-            "observationsPerSecond", _rate(pairs, "serve", "tidemark_stored_total")
-        ),
         "verdictsPerSecond": _rate(pairs, "classify", "tidemark_verdicts_total"),
         "refused": _refused(after),
         "damagedParts": _damaged(after),
