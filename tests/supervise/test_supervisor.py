@@ -196,6 +196,7 @@ def test_a_stop_while_it_starts(start: Start) -> None:
     children = children_of(up.process.pid)
     assert up.stop() == 0, up.said()
     assert not any(alive(child.pid) for child in children)
+    assert len(up.happened("stopped")) >= len(children), "by the supervisor, not by what ends with it"
 
 
 def test_whoever_asks_twice_is_in_a_hurry(start: Start) -> None:
