@@ -13,6 +13,7 @@ from tidemark.errors import StoreError
 from tidemark.population import PK_MAX, Population
 from tidemark.store import rollups
 from tidemark.store.clickhouse import Store
+from tidemark.store.retention import Retention
 from tidemark.store.rollups import Rollups, Run, days_due, over_until, pk_ranges
 
 from .conftest import DAY_S, MONDAY_S, History, Open
@@ -358,3 +359,22 @@ def test_inserts_readers_and_rollups_at_once(store: Store, history: History) -> 
     assert failures == []
     close_all(Rollups(store, POPULATION))
     check_exact(store, history, [1, 2])
+
+
+@pytest.mark.timeout(60, method="thread")  # closing all days since 1970 takes hours
+def test_what_the_retention_dropped_is_not_of_1970(open_store: Open, history: History) -> None:
+    now_s = int(time.time())
+    long_ago_s = now_s // DAY_S * DAY_S - 20 * DAY_S
+    store = open_store()
+    store.insert_observations(*history.add([1, 2], long_ago_s + 600))
+    store.insert_observations(*history.add([1, 2], long_ago_s + 7_800))
+    assert Rollups(store, POPULATION).run().hours_closed == (long_ago_s, long_ago_s + HOUR_S)
+    store = open_store(Retention(3, 3, 3))
+    for table in ("observations", "hourly_rollups"):
+        store._maintenance.command(f"OPTIMIZE TABLE {table} FINAL")
+    # For half a minute there is a part without rows.
+    assert store.query("first_part_since", {"since": 0})["since_s"][0].as_py() is None
+    store = open_store(Retention(3, 3, 3))
+    assert Rollups(store, POPULATION).run() == Run()
+    Rollups(store, POPULATION).close(now_s // DAY_S * DAY_S - DAY_S)
+    assert store.periods.closed_until_s("1d") == 0

@@ -381,9 +381,10 @@ WHERE n > 0;
 
 -- name: first_part_since
 -- Where the first observation at or after a moment may be, by the parts' time ranges; NULL: there is none.
+-- A part that the retention emptied stays for a while, and its range is 1970.
 SELECT if(count() = 0, NULL, toUnixTimestamp(min(greatest(min_time, {since:DateTime('UTC')})))) AS since_s
 FROM system.parts
-WHERE active AND database = currentDatabase() AND table = 'observations'
+WHERE active AND rows > 0 AND database = currentDatabase() AND table = 'observations'
   AND max_time >= {since:DateTime('UTC')};
 
 -- name: newest_since

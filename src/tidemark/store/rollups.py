@@ -155,6 +155,8 @@ class Rollups:
     def _close_days(self) -> list[int]:
         store = self._store
         first_s = store.periods.closed_until_s("1d") or store.kept().first_s // DAY_S * DAY_S
+        if not first_s:  # hours were closed, and nothing is kept of them any more
+            return []
         days = days_due(first_s, store.periods.closed_until_s("1h"))[:DAYS_MAX]
         for day_s in days:
             self._compute_day(day_s, self._ranges)
