@@ -48,6 +48,13 @@ def test_auto_counts_from_the_first_observation() -> None:
     assert plan("auto", 0, MONDAY_S, Kept(first_s=MONDAY_S - HOUR_S))[0].step == "raw"
 
 
+def test_time_to_come_does_not_count() -> None:
+    year_s = 365 * DAY_S
+    assert plan("auto", MONDAY_S, MONDAY_S + year_s)[0].step == "1d"
+    assert plan("auto", MONDAY_S, MONDAY_S + year_s, Kept(now_s=MONDAY_S + HOUR_S))[0].step == "raw"
+    assert plan("auto", MONDAY_S, MONDAY_S + year_s, Kept(now_s=MONDAY_S + 9 * DAY_S))[0].step == "1h"
+
+
 def test_auto_does_not_ask_for_what_is_not_kept_any_more() -> None:
     kept = Kept(raw_since_s=MONDAY_S, hourly_since_s=MONDAY_S - 10 * DAY_S)
     assert plan("auto", MONDAY_S, MONDAY_S + 60, kept)[0].step == "raw"

@@ -479,7 +479,8 @@ class Store:
         self, from_s: int, to_s: int, step: str = "auto", limit: int = LIMIT_POINTS
     ) -> AverageSeries:
         """averageFollowerCount from (inclusive) to (exclusive) in Unix seconds. Raises CallerError as `series`."""
-        for wanted, last in _attempts(plan(step, from_s, to_s, Kept(first_s=self._first_s))):
+        kept = Kept(first_s=self._first_s, now_s=int(time.time()))
+        for wanted, last in _attempts(plan(step, from_s, to_s, kept)):
             most = limit if last else min(limit, POINTS_MAX)
             step_s = STEP_S[wanted.step]
             parameters = {"from": wanted.from_s, "to": wanted.to_s, "step_s": step_s, "limit": most + 1}
@@ -496,6 +497,7 @@ class Store:
             first_s=self._first_s,
             raw_since_s=now_s - raw_days * DAY_S if raw_days else 0,
             hourly_since_s=now_s - hourly_days * DAY_S if hourly_days else 0,
+            now_s=now_s,
         )
 
     def sizes(self) -> dict[str, Sizes]:

@@ -94,19 +94,20 @@ def ratio(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """From when on the store has anything at all, single observations, and hourly figures; Unix seconds."""
+    """From when on the store has anything at all, single observations, and hourly figures; and now. Unix seconds."""
 
     first_s: int = 0
     raw_since_s: int = 0
     hourly_since_s: int = 0
+    now_s: int = TIME_MAX_S
 
 
 def plan(step: str, from_s: int, to_s: int, kept: Kept = Kept()) -> list[Range]:
     """What to try, in this order; the first that has no more than POINTS_MAX points is the answer.
 
     A named step is the only one. `auto` takes the finest step that is kept for the whole range and fits for
-    certain, and tries raw first where minutes would fit. Time before the store's first observation does not
-    count, so "all" of a young store is not one point. Each range is widened to whole periods of its step:
+    certain, and tries raw first where minutes would fit. Time before the store's first observation and to come
+    does not count, so "all" of a young store is not one point. Each range is widened to whole periods of its step:
     the first and the last point of a chart are then as true as the others. Raises CallerError.
     """
     if not 0 <= from_s < to_s <= TIME_MAX_S:
@@ -118,10 +119,10 @@ def plan(step: str, from_s: int, to_s: int, kept: Kept = Kept()) -> list[Range]:
             return [_whole(name, from_s, to_s)]
     if step != "auto":
         raise CallerError(f"{step!r} is no step: choose auto, raw, 1m, 1h or 1d")
-    seen_from_s = max(from_s, kept.first_s)
-    if seen_from_s >= kept.raw_since_s and _points("1m", seen_from_s, to_s) <= POINTS_MAX:
+    seen_from_s, seen_to_s = max(from_s, kept.first_s), min(to_s, kept.now_s + 1)
+    if seen_from_s >= kept.raw_since_s and _points("1m", seen_from_s, seen_to_s) <= POINTS_MAX:
         return [_whole("raw", from_s, to_s), _whole("1m", from_s, to_s)]
-    if seen_from_s >= kept.hourly_since_s and _points("1h", seen_from_s, to_s) <= POINTS_MAX:
+    if seen_from_s >= kept.hourly_since_s and _points("1h", seen_from_s, seen_to_s) <= POINTS_MAX:
         return [_whole("1h", from_s, to_s)]
     return [_whole("1d", from_s, to_s)]
 
