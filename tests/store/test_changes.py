@@ -35,9 +35,19 @@ def test_the_last_observation_before_the_window_and_none_that_is_too_old(store: 
         (week - 43_201, 6, 6),
     )
     insert(store, 8, (hour, 9, 9), (day, 9, 9), (week, 9, 9))
-    assert before(store, 7, AT_S) == [Before(hour, 3, 3), Before(day - 7_200, 5, 0), None]
-    assert before(store, 9, AT_S) == [None, None, None]
-    assert before(store, 7, 30) == [None, None, None]
+    assert before(store, 7, AT_S, 60) == [Before(hour, 3, 3), Before(day - 7_200, 5, 0), None]
+    assert before(store, 9, AT_S, 60) == [None, None, None]
+    assert before(store, 7, 30, 60) == [None, None, None]
+
+
+def test_who_is_observed_seldom_is_compared_with_two_intervals_ago_at_most(store: Store) -> None:
+    for hours_ago in (0, 2, 4):  # each a moment late, as answers are
+        insert(store, 7, (AT_S - hours_ago * 3_600 + hours_ago, hours_ago, hours_ago))
+    assert before(store, 7, AT_S, 2 * 3_600)[0] is None, "there is no hour in it"
+    assert before(store, 7, AT_S, 3_600)[0] == Before(AT_S - 2 * 3_600 + 2, 2, 2)
+    assert before(store, 7, AT_S, 60)[0] is None
+    insert(store, 8, (AT_S, 1, 1), (AT_S - 86_399, 2, 2), (AT_S - 2 * 86_400, 3, 3))
+    assert before(store, 8, AT_S, 86_400) == [None, Before(AT_S - 2 * 86_400, 3, 3), None]
 
 
 def test_a_week_ago_is_told_by_the_rollups_when_the_raw_rows_are_gone(open_store: Open) -> None:
@@ -49,9 +59,9 @@ def test_a_week_ago_is_told_by_the_rollups_when_the_raw_rows_are_gone(open_store
     insert(store, 7, (hour_s + 3_599, 1, 1), (now_s - 600, 1, 1))
     while Rollups(store, Population(0, 9)).run().hours_closed:
         pass
-    expected = before(store, 7, now_s)
+    expected = before(store, 7, now_s, 60)
     assert expected[2] == Before(hour_s - 3_600 + 60, 101, 1)
     store = open_store(Retention(3, FOREVER, FOREVER))
     store._maintenance.command("OPTIMIZE TABLE observations FINAL")
     assert store.row_count() == 1
-    assert before(store, 7, now_s) == expected
+    assert before(store, 7, now_s, 60) == expected

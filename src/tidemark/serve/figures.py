@@ -37,7 +37,7 @@ class Figures:
         self._board = board
         self._progress = progress or Progress(DAY_S)
         self._sink = sink
-        self._interval_ms = interval_ms
+        self.interval_ms = interval_ms
         self._counts: deque[tuple[float, int]] = deque()
         """(monotonic seconds, rows stored by this process), over the last minute."""
         self._view: View | None = None
@@ -85,12 +85,12 @@ class Figures:
         verdicts = view.verdict_counts
         return Stats(
             influencers=view.population.size,
-            interval_seconds=self._interval_ms / 1_000,
+            interval_seconds=self.interval_ms / 1_000,
             observed=view.total,
             average_follower_count=view.average_follower_count,
             observations_total=self._sink.rows_stored,
             observations_per_second=round(self.observations_per_second(), 3),
-            coverage=view.coverage(now_ms, self._interval_ms),
+            coverage=view.coverage(now_ms, self.interval_ms),
             freshness_seconds=None
             if freshness is None
             else FreshnessSeconds(freshness.p50, freshness.p99, freshness.max),

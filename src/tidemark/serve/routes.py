@@ -139,7 +139,10 @@ def _influencers(routes: APIRouter, sources: Sources) -> None:
         """
         number = watched(pk, population)
         latest = _observed(board.view.latest(number), number)
-        earlier = await sources.readers.run(lambda: since.before(store, number, latest.observed_at))
+        interval_s = sources.figures.interval_ms / 1_000
+        earlier = await sources.readers.run(
+            lambda: since.before(store, number, latest.observed_at, interval_s)
+        )
         found = [
             Change.of(window.name, latest, before)
             for window, before in zip(since.WINDOWS, earlier, strict=True)

@@ -39,18 +39,24 @@ class Before:
     following_count: int
 
 
-def before(store: Store, pk: int, at_s: int) -> list[Before | None]:
+def before(store: Store, pk: int, at_s: int, interval_s: float) -> list[Before | None]:
     """For each of WINDOWS the last observation that was at least so long before `at_s` (Unix seconds).
 
-    None where there is none within the tolerance. A statement of one or two granules for each; what the
-    retention took is told by the hourly rollups. Raises StoreError.
+    None where there is none within the tolerance, or within two intervals when those are longer; and where
+    the window is shorter than the interval. A statement of one or two granules for each; what the retention
+    took is told by the hourly rollups. Raises StoreError.
     """
-    return [_before(store, pk, at_s, window) for window in WINDOWS]
+    return [
+        _before(store, pk, at_s, window, max(window.tolerance_s, round(2 * interval_s)))
+        if interval_s <= window.seconds
+        else None
+        for window in WINDOWS
+    ]
 
 
-def _before(store: Store, pk: int, at_s: int, window: Window) -> Before | None:
+def _before(store: Store, pk: int, at_s: int, window: Window, tolerance_s: int) -> Before | None:
     to_s = max(at_s - window.seconds, 0)
-    from_s = max(to_s - window.tolerance_s, 0)
+    from_s = max(to_s - tolerance_s, 0)
     parameters = {"pk": pk, "from": from_s, "to": to_s}
     found = _only(store.query("observation_before", parameters))
     if found is None and from_s < store.kept().raw_since_s:
