@@ -126,7 +126,8 @@ class Settings(BaseSettings):
         60,
         ge=0,
         le=86_400,
-        description="Seconds between two observations of one influencer; 0: as fast as the API goes.",
+        description="Seconds between two observations of one influencer; 0: as fast as the API goes."
+        " Everybody's turn is at a fixed time of the clock: with 86400 the first may come a day after the start.",
     )
 
     # Where things are

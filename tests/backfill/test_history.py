@@ -122,7 +122,7 @@ async def test_everything_that_the_pipeline_would_have_left_is_there(store: Stor
             taken_at, taken_at - 2 * INTERVAL_S
         )
     board = Board(POPULATION)
-    restore(board, store, 86_400)
+    restore(board, store, 60, 86_400)
     latest = board.view.leaderboard(100)
     assert {one.pk: one.follower_count for one in latest} == then(now_s)
     assert [one.username for one in latest] == [f"influencer-{one.pk}" for one in latest]
@@ -160,7 +160,7 @@ def test_stopped_early_it_leaves_a_history_that_ends_earlier(store: Store) -> No
     assert 0 < store.row_count() == filled.rows < plan.rows
     assert store.max_observed_at() == filled.to_s
     board = Board(POPULATION)
-    restore(board, store, 86_400)
+    restore(board, store, 60, 86_400)
     assert {one.pk: one.follower_count for one in board.view.leaderboard(100)} == {
         pk: values[-1, 1] for pk, values in raw(store).items() if len(values)
     }

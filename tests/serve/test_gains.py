@@ -68,7 +68,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 async def test_before_there_is_a_snapshot_there_are_no_gains(served: Served) -> None:
     served.observe(NOW_S, {1_000: 5})
-    served.gains.refresh(lambda: NOW_S)
+    served.gains.refresh()
     assert await served.get("/v1/leaderboard/gains?window=1h") == {
         "window": "1h",
         "direction": "up",
@@ -91,7 +91,7 @@ async def test_gains_and_losses_since_the_snapshot_nearest_to_the_window(served:
     )
     served.board.publish(NOW_S * 1_000)
     served.gains.keep()
-    served.gains.refresh(lambda: NOW_S + 250)
+    served.gains.refresh()
 
     def told(answer: dict[str, Any]) -> list[tuple[int, int, int]]:
         return [(item["pk"], item["followerGain"], item["followerCountBefore"]) for item in answer["items"]]
@@ -114,6 +114,17 @@ async def test_gains_and_losses_since_the_snapshot_nearest_to_the_window(served:
     assert (day["window"], told(day)) == ("24h", [(1_001, 59, 1)])
 
 
+async def test_gains_are_of_when_the_newest_values_are(served: Served) -> None:
+    for ago_s, followers in ((7_200, 10), (3_600, 15)):
+        served.observe(NOW_S - ago_s, {1_000: followers})
+        served.gains.keep()
+    served.board.publish(NOW_S * 1_000)  # nothing came for an hour
+    served.gains.refresh()
+    answer = await served.get("/v1/leaderboard/gains?window=1h")
+    assert (answer["since"], answer["asOf"]) == (rfc3339(NOW_S - 7_200), rfc3339(NOW_S - 3_600))
+    assert [item["followerGain"] for item in answer["items"]] == [5]
+
+
 async def test_a_snapshot_each_ten_minutes_survives_a_restart(served: Served) -> None:
     for minute in range(31):
         served.observe(NOW_S - 3_600 + 60 * minute, {1_000: minute})
@@ -121,13 +132,16 @@ async def test_a_snapshot_each_ten_minutes_survives_a_restart(served: Served) ->
     again = Gains(served.board, served.store, 60)
     again.keep()
     assert served.store.snapshot_times() == [NOW_S - 3_600 + 600 * number for number in range(4)]
-    again.refresh(lambda: NOW_S)
+    served.observe(NOW_S, {1_000: 30})
+    again.refresh()
     _, baseline, found = await again.page("1h", "up", 1, 0, None)
     assert baseline is not None
     assert (baseline.taken_at, found.gains.tolist()) == (NOW_S - 3_600, [30])
-    again.refresh(lambda: NOW_S + 301)  # the next one is nearer now
+    served.observe(NOW_S + 301, {1_000: 30})
+    again.refresh()  # the next one is nearer now
     assert (await again.page("1h", "up", 1, 0, None))[2].gains.tolist() == [20]
-    again.refresh(lambda: NOW_S + 7_200)  # nothing was written for too long
+    served.observe(NOW_S + 7_200, {1_000: 30})
+    again.refresh()  # nothing was written for too long
     assert (await again.page("1h", "up", 1, 0, None))[1] is None
 
 
@@ -152,7 +166,7 @@ async def test_each_list_of_a_view_is_made_once(served: Served, monkeypatch: pyt
     served.observe(NOW_S - 3_600, {1_000: 1, 1_001: 1})
     served.gains.keep()
     served.observe(NOW_S, {1_000: 5, 1_001: 9})
-    served.gains.refresh(lambda: NOW_S)
+    served.gains.refresh()
     made = []
 
     def counted(*arguments: Any) -> Any:

@@ -291,10 +291,27 @@ async def test_what_came_after_the_last_minute_is_restored_also_when_a_poller_wa
         store.insert_observations(pk[1:], at[1:] + 6, np.array([99], np.uint32), pk[1:])
         store.insert_verdicts(pk[1:], at[1:] + 6, np.array([True]))
         restored = Board(POPULATION)
-        restore(restored, store, 86_400)
+        restore(restored, store, 60, 86_400)
         latest = restored.view.latest(1_001)
         assert latest is not None
         assert (latest.follower_count, latest.suspicious) == (99, True)
+    finally:
+        store.close()
+
+
+def test_who_was_not_watched_for_a_while_is_restored(tmp_path: Path) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        now_s = int(time.time())
+        pk = np.array([1_000, 1_001], np.uint32)
+        store.insert_observations(pk, np.array([now_s - 10, now_s - 3_000], np.uint32), pk, pk)
+        fewer = Board(Population(1_000, 1_000))
+        restore(fewer, store, 3_600, 86_400)
+        store.replace_influencers(record_batches(fewer.view))
+        store.insert_average(now_s, fewer.view.total, 1.0)
+        wider = Board(POPULATION)
+        restore(wider, store, 3_600, 86_400)
+        assert [one.pk for one in wider.view.leaderboard(10)] == [1_001, 1_000]
     finally:
         store.close()
 
@@ -307,7 +324,7 @@ async def test_the_board_is_restored_from_the_store(tmp_path: Path) -> None:
         store.insert_usernames(taken.pk, taken.username, at)
         store.insert_observations(taken.pk, at, taken.follower_count, taken.following_count)
         board = Board(POPULATION)
-        restore(board, store, 86_400)
+        restore(board, store, 60, 86_400)
         latest = board.view.latest(1_003)
         assert latest is not None
         assert (latest.username, latest.follower_count, latest.rank) == ("influencer-1003", 200, 3)

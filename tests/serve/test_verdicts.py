@@ -194,7 +194,7 @@ async def test_a_new_store_reads_all_and_a_known_one_what_is_new(served: Served,
     await publish(log, verdicts({1_001: True}))
     await again.take_all()
     assert again.board.publish(1).values.verdict.tolist() == [-1, 1] + [-1] * 8
-    restore(again.board, served.store, 86_400)
+    restore(again.board, served.store, 60, 86_400)
     assert again.board.view.values.verdict.tolist() == [1, 1] + [-1] * 8
 
 
@@ -210,7 +210,7 @@ async def test_who_was_not_watched_for_a_while_has_the_verdict_again(served: Ser
         served.store.replace_influencers(record_batches(view))
         served.store.insert_average(int(time.time()) + 100_000, 2, 1.0)
         restored = Board(population)
-        restore(restored, served.store, 86_400)
+        restore(restored, served.store, 60, 86_400)
         assert restored.view.values.verdict.tolist()[:2] == [1, 0][: population.size]
 
 

@@ -361,6 +361,17 @@ def test_inserts_readers_and_rollups_at_once(store: Store, history: History) -> 
     check_exact(store, history, [1, 2])
 
 
+def test_the_day_before_a_gap_is_closed_with_the_next_observation(store: Store, history: History) -> None:
+    store.insert_observations(*history.add(1, MONDAY_S + 20 * HOUR_S + np.arange(4) * 600))
+    store.insert_observations(*history.add(1, MONDAY_S + 5 * DAY_S + 600))
+    close_all(Rollups(store, POPULATION))
+    assert store.periods.closed_until_s("1h") == MONDAY_S + 5 * DAY_S
+    assert store.periods.closed_until_s("1d") == MONDAY_S + 5 * DAY_S
+    store.insert_observations(*history.add(1, MONDAY_S + DAY_S + 7))  # late now
+    close_all(Rollups(store, POPULATION))
+    check_exact(store, history, [1])
+
+
 @pytest.mark.timeout(60, method="thread")  # closing all days since 1970 takes hours
 def test_what_the_retention_dropped_is_not_of_1970(open_store: Open, history: History) -> None:
     now_s = int(time.time())

@@ -87,6 +87,16 @@ class View:
     follower_sum: int
     """The followers of all observed influencers."""
 
+    @cached_property
+    def as_of_s(self) -> int:
+        """What moment the values are of, in Unix seconds: that of the newest observation, and of the view at latest.
+
+        While nothing new comes, and while what lies on the log is caught up with, that is not now; a poller's
+        clock that is ahead does not count.
+        """
+        published_s, newest_s = self.published_at_ms // 1_000, int(self.values.observed_at.max())
+        return min(published_s, newest_s) if newest_s else published_s
+
     @property
     def total(self) -> int:
         """How many influencers have been observed: the length of the leaderboard."""

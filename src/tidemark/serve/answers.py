@@ -103,7 +103,7 @@ class Gainers(msgspec.Struct, rename="camel"):
     """When everybody's followers were written down from which the gains are counted: the ten minutes nearest to
     the beginning of the window. null while there is nothing from so long ago."""
     as_of: Time
-    """The moment of the latest values."""
+    """The moment of the latest values: that of the newest observation."""
     total: int
     """How many have both a value at `since` and a latest one, or those of them that are listed."""
     items: list[Gainer]

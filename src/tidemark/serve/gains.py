@@ -8,8 +8,7 @@ and no query, and survive a restart. The lists of a view are made when somebody 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
@@ -59,14 +58,14 @@ class Gains:
             self._store.insert_snapshot(at_s, pk, view.values.follower_count[indices])
             self._last_s = at_s
 
-    def refresh(self, now_s: Callable[[], float] = time.time) -> None:
-        """Take the baselines that fit now, by the clock. Blocks; raises StoreError.
+    def refresh(self) -> None:
+        """Take the baselines that fit the moment that the newest view is of. Blocks; raises StoreError.
 
         About 0.1 s for a new one of a million.
         """
         times = self._store.snapshot_times()
         for window, seconds in WINDOW_S.items():
-            taken_at = nearest(times, round(now_s()) - seconds)
+            taken_at = nearest(times, self._board.view.as_of_s - seconds)
             present = self._baselines.get(window)
             if taken_at is None:
                 self._baselines.pop(window, None)

@@ -83,7 +83,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = await asyncio.to_thread(Store.configured, settings)
         resources.push_async_callback(asyncio.to_thread, store.close)
         board = Board(settings.population)
-        await asyncio.to_thread(restore, board, store, settings.classify_interval)
+        await asyncio.to_thread(restore, board, store, settings.interval, settings.classify_interval)
         sink = await asyncio.to_thread(Sink, store, board, settings.population.first)
         progress = Progress(settings.classify_interval)
         verdicts = VerdictSink(store, board, progress)
@@ -171,7 +171,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         listener.close()
 
 
-def restore(board: Board, store: Store, classify_interval_s: float) -> None:
+def restore(board: Board, store: Store, interval_s: float, classify_interval_s: float) -> None:
     """Give the board its memory back: everybody as of the last minute, then what is newer. Publishes a view."""
     known = store.load_influencers()
     since_s = 0
@@ -184,7 +184,8 @@ def restore(board: Board, store: Store, classify_interval_s: float) -> None:
         board.restore(*columns, verdict=suspicious, verdict_at=checked_at)
         # The table was written within a minute of its newest row, unless a poller's clock is ahead.
         since_s = min(int(known["observed_at"].to_numpy().max()), store.written_down_at())
-    since_s = max(0, since_s - 120)  # rows of two minutes more are cheap
+    # Rows of two minutes more are cheap, and so are two of each: who was not watched for a while is not in the table.
+    since_s = max(0, min(since_s - 120, int(time.time() - 2 * interval_s)))
     newer = store.load_newer_than(since_s)
     if newer.num_rows:
         board.restore(
@@ -328,12 +329,11 @@ class _Work:
         if view.average_follower_count is None:
             return
         await asyncio.to_thread(self._store.replace_influencers, record_batches(view))
-        # Of when it was so: while what lies on the log is caught up with, that is not now, and while nothing comes
-        # there is no new one. A clock that is ahead does not count.
-        at_s = min(view.published_at_ms // 1_000, int(view.values.observed_at.max()))
-        if at_s != self._averaged_at_s:
-            await asyncio.to_thread(self._store.insert_average, at_s, view.total, view.average_follower_count)
-            self._averaged_at_s = at_s
+        if view.as_of_s != self._averaged_at_s:  # while nothing comes there is no new one
+            await asyncio.to_thread(
+                self._store.insert_average, view.as_of_s, view.total, view.average_follower_count
+            )
+            self._averaged_at_s = view.as_of_s
 
     async def _look_for_damage(self) -> None:
         """Say what the store cannot read: ClickHouse sets it aside, and goes on without a word."""

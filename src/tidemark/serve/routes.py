@@ -200,7 +200,7 @@ def _leaderboards(routes: APIRouter, sources: Sources) -> None:
             window,
             direction,
             None if baseline is None else rfc3339(baseline.taken_at),
-            rfc3339(view.published_at_ms // 1_000),
+            rfc3339(view.as_of_s),
             found.total,
             [Gainer.since(latest, gain) for latest, gain in items],
         )

@@ -138,7 +138,8 @@ class Rollups:
         if until_s <= store.periods.closed_until_s("1h") or not store.periods.begin_close(until_s):
             return []
         from_s = self._next_hour()
-        if from_s is None:  # retention was quicker
+        if from_s is None or from_s >= until_s:
+            store.set_closed("1h", until_s)  # the hours of a gap too, or the day before it would stay open
             return []
         hours = list(range(from_s, until_s, HOUR_S))[:HOURS_MAX]
         for hour_s in hours:
