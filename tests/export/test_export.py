@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,30 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
     assert file.read_text() == "as it was"
     with pytest.raises(CallerError, match="cannot write"), opened(f"{tmp_path}/none/x.csv", "csv"):
+        pass
+
+
+def test_a_link_a_pipe_and_a_device_stay_what_they_are(tmp_path: Path) -> None:
+    file, link, pipe = tmp_path / "x.csv", tmp_path / "link.csv", tmp_path / "pipe"
+    file.write_text("as it was")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    for output in (link, pipe):
+        with opened(str(output), "csv") as target:
+            assert write([observations(page(slice(0, 3)))], "csv", target) == 3
+    reader.join(60)
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+    assert read == [file.read_bytes()]
+    assert len(read[0].splitlines()) == 4
+
+
+@pytest.mark.parametrize("output", ["", "/", "."])
+def test_a_folder_is_no_file(output: str) -> None:
+    with pytest.raises(CallerError, match="is a folder"), opened(output, "csv"):
         pass
 
 

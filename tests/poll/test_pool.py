@@ -461,7 +461,7 @@ async def test_an_api_that_is_down_at_first_is_found_when_it_comes(api: Scripted
         assert pool.reachable.is_set()
 
 
-@pytest.mark.parametrize("act", [status(503), CLOSE, GARBAGE, SILENCE])
+@pytest.mark.parametrize("act", [status(503), status(401), status(302), CLOSE, GARBAGE, SILENCE])
 async def test_an_api_that_fails_is_given_a_rest_and_asked_again(api: ScriptedApi, act: Act) -> None:
     api.script = lambda pk, time: act
     async with pooling(api, request_deadline=1.0) as pool:
@@ -477,8 +477,29 @@ async def test_an_api_that_fails_is_given_a_rest_and_asked_again(api: ScriptedAp
         await until_all_are_answered(pool)
 
 
+async def test_one_address_that_lets_nobody_in_does_not_take_the_work(
+    api: ScriptedApi, another_api: ScriptedApi
+) -> None:
+    api.script = lambda pk, time: good(pk)
+    another_api.script = lambda pk, time: status(401)
+    async with pooling(api, another_api) as pool:
+        await until_all_are_answered(pool)
+        asked = another_api.asked.total()
+        for _ in range(20):
+            assert_good(await answered(pool, 20))
+        assert another_api.asked.total() - asked <= 3
+
+
+async def test_who_is_not_known_says_nothing_about_the_api(api: ScriptedApi) -> None:
+    api.script = lambda pk, time: status(404) if pk % 2 else status(400)
+    async with pooling(api) as pool:
+        for _ in range(5):
+            assert (await answered(pool, 200)).refused == {"status_4xx": 200}
+
+
 FAILURES = [
     (status(503), "status 503"),
+    (status(403), "status 403"),
     (CLOSE, "it closed the connection"),
     (cut_off(FIRST), "it closed the connection within an answer"),
     (GARBAGE, "it does not speak HTTP/1.1"),

@@ -104,6 +104,16 @@ async def test_the_ticks_of_the_timetable_are_on_the_queue(nats_server: NatsServ
     assert_by_the_timetable(ticks, configured)
 
 
+async def test_a_scheduler_that_starts_issues_what_fell_due_just_before(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "CATCH_UP_SECONDS", 7_200.0)
+    configured = settings(nats_server, 3_600)
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        ticks = await taken(log, rounds(1))
+    assert_by_the_timetable(ticks, configured)
+
+
 async def test_two_schedulers_issue_each_tick_once(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,7 @@ def _writer(form: Form, file: Any) -> Any:
 
 @contextmanager
 def opened(output: str, form: Form) -> Iterator[IO[bytes] | io.RawIOBase]:
-    """Standard output, or a file that has its name only when it is whole.
+    """Standard output, or a file that has its name only when it is whole; a pipe or device is written to as it is.
 
     Raises CallerError for what cannot be written to, TidemarkError when the disk is full.
     """
@@ -58,23 +58,33 @@ def opened(output: str, form: Form) -> Iterator[IO[bytes] | io.RawIOBase]:
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        target = part.open("wb")
-    except OSError as error:
-        raise CallerError(
-            f"cannot write {path}: {os.strerror(error.errno or 0)}; give another --output"
-        ) from error
+    if path.is_dir():  # also when no name was given
+        raise CallerError(f"{path} is a folder: give the name of a file with --output")
+    special = path.exists() and not path.is_file()
+    path = path if special else path.resolve()  # a link stays one
+    part = path if special else path.with_name(f".{path.name}.part")
+    target = _created(part)
     try:
         with target:
-            yield target
-        part.replace(path)
+            yield _Counted(target) if special else target
+        if not special:
+            part.replace(path)
     except OSError as error:
         raise TidemarkError(
             f"cannot write {path}: {error.strerror or error}; nothing is left of it"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        if not special:
+            part.unlink(missing_ok=True)
+
+
+def _created(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise CallerError(
+            f"cannot write {path}: {os.strerror(error.errno or 0)}; give another --output"
+        ) from error
 
 
 class _Counted(io.RawIOBase):

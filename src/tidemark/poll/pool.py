@@ -45,6 +45,8 @@ from tidemark.poll.tables import (
 SWEEP_SECONDS: Final = 0.25
 REFILL_SECONDS: Final = 0.005
 """With `--max-rps`: how often requests that had to wait are let go."""
+_OF_THE_API: Final = frozenset((401, 403, 407, 429))
+"""Refusals that are not about one influencer: who we are, or how much we ask."""
 SAID: Final = {
     "connection": "it closed the connection",
     "cut_off": "it closed the connection within an answer",
@@ -206,7 +208,7 @@ class Address:
         self.troubled = False
         """Whether there were failures since the last answer: then the breaker is told of the next one."""
         self.overloaded = False
-        """Whether the last piece held an answer with 5xx or 429."""
+        """Whether the last piece held an answer that says that the API does not serve us."""
         # Of the window since the last sweep:
         self._refused = 0
         """Answers that say that the API cannot; they are among `answered` and among `_failed`."""
@@ -261,8 +263,8 @@ class Address:
         self._table.in_flight[self._place] -= 1
 
     def refused(self, status: int) -> None:
-        """An answer came that is none; 5xx and 429 say that the API cannot."""
-        if status >= 500 or status == 429:
+        """An answer came that is none. Some are about one influencer, the others about the API."""
+        if status >= 500 or status < 400 or status in _OF_THE_API:
             self.failed(1, f"status {status}")
             self._refused += 1
             self.overloaded = True

@@ -29,8 +29,9 @@ AT_ONCE_MAX: Final = 64
 """Messages that are published side by side."""
 RETRY_SECONDS: Final = 1.0
 CATCH_UP_SECONDS: Final = 15.0
-"""Ticks that were due while the log was away are issued when it is back, if that was no longer: an election in a NATS
-cluster takes up to ten. What was due before that is skipped: all at once it would be too much for the API."""
+"""Ticks that were due while the log was away, or no scheduler ran, are issued afterwards, if that was no longer: an
+election in a NATS cluster takes up to ten. What was due before that is skipped: all at once it would be too much for
+the API."""
 
 logger = structlog.get_logger("tidemark.schedule")
 
@@ -44,7 +45,7 @@ async def schedule(settings: Settings, stop: asyncio.Event) -> None:
 
 async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
     """What cannot be published for long is skipped, not queued: the next comes anyway."""
-    issued = Issued(_now_ms())
+    issued = Issued(0)  # a restart catches up as well; what is on the log already, the log drops
     turn = RoundRobin(settings.population)
     async with connect(settings, "schedule", governs=True) as log:
         while not stop.is_set():
