@@ -139,9 +139,7 @@ async def test_everything_that_the_pipeline_would_have_left_is_there(store: Stor
         backfill(store, plan, threading.Event(), reports.append)
 
 
-@pytest.mark.timeout(
-    60, method="thread"
-)  # closing the years since 1970 takes hours, and nothing interrupts it
+@pytest.mark.timeout(60, method="thread")  # closing all days since 1970 takes hours
 def test_a_history_that_begins_too_late_in_a_day_for_an_observation(store: Store) -> None:
     midnight = int(time.time()) // DAY_S * DAY_S - DAY_S
     plan = Plan(POPULATION, INTERVAL_S, midnight - 1, midnight + 3 * INTERVAL_S)

@@ -132,7 +132,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         pass
 
 
-def test_a_link_a_pipe_and_a_device_stay_what_they_are(tmp_path: Path) -> None:
+def test_a_link_and_a_pipe_stay_what_they_are(tmp_path: Path) -> None:
     file, link, pipe = tmp_path / "x.csv", tmp_path / "link.csv", tmp_path / "pipe"
     file.write_text("as it was")
     link.symlink_to(file)
