@@ -306,6 +306,50 @@ async def test_while_the_api_is_down_ticks_wait_and_are_replaced(
     assert refused("unreachable") - unreachable == 20
 
 
+async def test_a_tick_within_which_the_api_goes_away_comes_again(
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = Breaker(failures_max=1, rest_min_s=3_600, rest_max_s=3_600)
+    monkeypatch.setattr(pool, "Breaker", lambda: breaker)
+    monkeypatch.setattr(module, "API_RETRY_S", 0.1)
+    api.script = lambda pk, time: CLOSE if pk >= FIRST + 10 and time < 3 else good(pk)
+    configured = settings(nats_server, api, max_in_flight=1)
+    async with reading(configured) as log, polling(configured):
+        order = tick()
+        await log.publish_tick(order)
+        before = await one(log)
+        assert before.pk.tolist() == list(range(FIRST, FIRST + 10))
+        api.script = lambda pk, time: good(pk)
+        breaker.retry_at = 0.0
+        after = await one(log)
+        await no_tick_left(log)
+    assert after.tick_id == order.id
+    assert pks_of([after]) == Counter(range(FIRST, FIRST + 20))
+
+
+async def test_one_tick_shows_whether_the_api_is_back(
+    nats_server: NatsServer, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look for it must not take a dozen of those that another poller could answer."""
+    breaker = Breaker(rest_min_s=3_600, rest_max_s=3_600)
+    breaker.failed(0.0, breaker.failures_max)
+    monkeypatch.setattr(pool, "Breaker", lambda: breaker)
+    api.hold = asyncio.Event()
+    breaker.retry_at = 0.0
+    configured = settings(nats_server, api, max_in_flight=1)
+    async with reading(configured) as log:
+        for shard in range(10):
+            await log.publish_tick(tick(shard))
+        async with polling(configured):
+            await until(lambda: api.asked, "the one request")
+            info = await log._jetstream.consumer_info(streams.TICKS, streams.POLLERS)
+            assert info.num_ack_pending == 1
+            assert api.asked.total() == 1
+            api.hold.set()
+            assert len(await batches(log, lambda read: len(read) == 10)) == 10
+            await no_tick_left(log)
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_polling_goes_on_after_a_crash_of_the_log(nats_server: NatsServer, api: ScriptedApi) -> None:
     api.hold = asyncio.Event()

@@ -47,6 +47,9 @@ PART_S: Final = 0.5
 ROOM_LOOK_S: Final = 0.005
 """How often the requests that wait are counted, while there are too many."""
 LOG_RETRY_S: Final = 1.0
+API_RETRY_S: Final = 15.0
+"""After how long a tick whose API was away is handed out again: as long as the longest rest of an API, so that one
+look for it does not take the ticks of the one before."""
 PUBLISH_PATIENCE_S: Final = 60.0
 """How long a batch waits for a log that is away before its tick is handed back."""
 STOP_PATIENCE_S: Final = 20.0
@@ -101,7 +104,7 @@ class _Poller:
     async def _ticks_wanted(self, stop: asyncio.Event) -> int:
         """Wait until another tick would find an API to ask and connections that run out of work; how many would.
 
-        0 at `stop`.
+        One, where a single request is to show whether the API is back. 0 at `stop`.
         """
         pool = self._pool
         while not stop.is_set():
@@ -109,7 +112,7 @@ class _Poller:
                 await wait(stop, 0.1)
                 continue
             missing = max(REQUESTS_WAITING_MIN, 2 * pool.allowed) - pool.waiting
-            free = TICKS_IN_WORK_MAX - len(self._work)
+            free = (1 if pool.on_trial else TICKS_IN_WORK_MAX) - len(self._work)
             if missing > 0 and free > 0:
                 return min(-(-missing // SHARD_SIZE_PKS), free)
             await asyncio.sleep(ROOM_LOOK_S)
@@ -127,10 +130,13 @@ class _Poller:
         heartbeat = asyncio.ensure_future(_keep_alive(delivery))
         try:
             try:
-                await self._publish(tick, await self._observe(tick))
+                done = await self._observe(tick)
             except LogError as error:
                 logger.error("a batch is given up and its tick handed back", error=str(error))
                 await delivery.again(LOG_RETRY_S)
+                return
+            if not done:
+                await delivery.again(API_RETRY_S)
                 return
             telemetry.TICK_DELAY.observe(max(0.0, time.time() - tick.due_ms / 1_000))
             await delivery.ack()
@@ -143,10 +149,10 @@ class _Poller:
         finally:
             heartbeat.cancel()
 
-    async def _observe(self, tick: Tick) -> Batch:
-        """Ask for each influencer of the tick, those that failed up to ATTEMPTS times.
+    async def _observe(self, tick: Tick) -> bool:
+        """Ask for each influencer of the tick, those that failed up to ATTEMPTS times, and publish the answers.
 
-        Returns what is not on the log yet. Raises LogError as `_publish` does.
+        Returns whether that was all: not where the API went away meanwhile. Raises LogError as `_publish` does.
         """
         size = tick.last_pk - tick.first_pk + 1
         positions: Sequence[int] | npt.NDArray[np.int64] = range(size)
@@ -164,11 +170,13 @@ class _Poller:
                     break
                 if attempt < ATTEMPTS:
                     await asyncio.sleep(retry_delay(attempt, self._chance))
+            done = not len(positions) or self._pool.reachable.is_set()
             batch = round_.batch(tick.id)
         for reason, count in refused.items():
             telemetry.REFUSED.labels(reason).inc(count)
         self._complain(refused, tick, size - round_.batched)
-        return batch
+        await self._publish(tick, batch)
+        return done
 
     def _complain(self, refused: Counter[str], tick: Tick, missing: int) -> None:
         """Say what was refused, at most every ten seconds."""

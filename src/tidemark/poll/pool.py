@@ -224,6 +224,11 @@ class Address:
         self._table.allowed[self._place] = count
 
     @property
+    def trusted(self) -> bool:
+        """Whether the breaker has no say."""
+        return self._breaker.closed
+
+    @property
     def in_flight(self) -> int:
         """How many requests wait for their answers."""
         return int(self._table.in_flight[self._place])
@@ -402,6 +407,11 @@ class Pool:
     def allowed(self) -> int:
         """How many requests may be in flight over all addresses."""
         return sum(address.allowed for address in self.addresses)
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether no address may be asked more than one thing, which is to show whether it answers again."""
+        return not any(address.trusted for address in self.addresses)
 
     @property
     def waiting(self) -> int:

@@ -86,15 +86,14 @@ class Round:
     def batch(self, tick_id: str) -> Batch:
         """What was observed since the last call, as it goes on the log: in the order of the pks.
 
-        All at once it has the tick's id. What is only a part of it has an id by who is in it: where the tick is polled
-        again, the log drops what is the same, and nothing else.
+        Everybody at once has the tick's id, others one by who is among them: where the tick is polled again, the log
+        drops what is the same, and nothing else.
         """
         answers = self._rounds.answers
         new = np.flatnonzero((self._outcome == OBSERVED) & ~self._taken)
-        whole = self.ended and not self._taken.any()
         self._taken[new] = True
         rows = self.rows.start + new
-        part = "" if whole else f"+{crc32(new.tobytes()):08x}"
+        part = "" if len(new) == len(self._taken) else f"+{crc32(new.tobytes()):08x}"
         return Batch(
             tick_id=tick_id + part,
             pk=answers.pk[rows],
