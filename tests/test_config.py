@@ -57,6 +57,14 @@ def test_several_addresses_in_one_variable(
 ) -> None:
     monkeypatch.setenv("TIDEMARK_API", variable)
     assert load().api == expected
+    monkeypatch.delenv("TIDEMARK_API")
+    assert load(api=("http://first:1", variable)).api == ("http://first:1", *expected)
+
+
+def test_a_comma_in_a_password_separates_nothing() -> None:
+    addresses = ("nats://me:a,b@one:1", "nats://me:a,b@two:1")
+    assert load(nats=addresses).nats == addresses
+    assert load(nats=",".join(addresses)).nats == addresses
 
 
 def test_several_addresses_as_a_list_in_the_file() -> None:
@@ -98,6 +106,8 @@ def test_an_api_behind_tls_is_refused_with_what_to_do() -> None:
         ("influencers", "9-5"),
         ("influencers", "everybody"),
         ("influencers", "0-4294967295"),
+        ("host", ""),
+        ("host", " "),
         ("interval", -1),
         ("interval", 0.5),
         ("interval", float("nan")),

@@ -145,3 +145,46 @@ async def test_a_spawned_task_can_be_cancelled() -> None:
         await task
     await asyncio.sleep(0)
     assert not tasks
+
+
+def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_word() -> None:
+    program = """
+        import os, signal, sys
+        from tidemark.__main__ import entry
+
+        class Interrupting:
+            def find_spec(self, name, path, target=None):
+                if name == "tidemark.cli":
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupting())
+        entry()
+    """
+    done = _run(program)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_ctrl_c_afterwards_is_pythons_own() -> None:
+    program = """
+        import signal, sys
+        from tidemark.__main__ import entry
+
+        sys.argv[1:] = ["--version"]
+        try:
+            entry()
+        finally:
+            print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """
+    done = _run(program)
+    assert (done.returncode, done.stdout.split()[-1], done.stderr) == (OK, "True", "")
+
+
+def _run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )

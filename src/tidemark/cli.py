@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
@@ -526,8 +526,3 @@ def bench_board(as_json: bool) -> None:
     from tidemark.bench.board import measure
 
     _measured("board", as_json, measure)
-
-
-def entry(arguments: Sequence[str] | None = None) -> None:
-    """The console script."""
-    main.main(args=arguments, prog_name="tidemark")

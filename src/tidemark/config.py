@@ -33,10 +33,13 @@ API_MAX_CHARACTERS: Final = 1_000
 
 
 def _listed(value: Any) -> Any:
-    """`a,b` and one TOML string become a list."""
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+    """Addresses behind each other, as `http://a,http://b`, become a list, also where they are one of several."""
+    if isinstance(value, list | tuple):
+        return tuple(part for text in value for part in (_listed(text) if isinstance(text, str) else (text,)))
+    if not isinstance(value, str):
+        return value
+    # A comma may stand in a password.
+    return tuple(part.strip() for part in re.split(r",(?=\s*(?:\w+://|,|$))", value) if part.strip())
 
 
 def _api_url(url: str) -> str:
@@ -96,6 +99,14 @@ def _population(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _host(host: str) -> str:
+    if not host.strip():
+        raise ValueError(
+            "which address to listen on? 127.0.0.1 for this machine only, 0.0.0.0 for all that can reach it"
+        )
+    return host
+
+
 def _store_dsn(dsn: str) -> str:
     if dsn and urlsplit(dsn).scheme not in ("chdb", "clickhouse", "clickhouses"):
         raise ValueError(
@@ -140,7 +151,7 @@ class Settings(BaseSettings):
     store: Annotated[str, AfterValidator(_store_dsn)] = Field(
         "", description="chdb:///path or clickhouse://user:password@host:8123. Default: chdb in <data>/store."
     )
-    host: str = Field(
+    host: Annotated[str, AfterValidator(_host)] = Field(
         "127.0.0.1", description="The address to listen on, for the HTTP API and for a role's own /metrics."
     )
     port: int = Field(8000, ge=0, le=65_535, description="The port of the HTTP API; 0 picks a free one.")

@@ -497,6 +497,31 @@ async def test_who_is_not_known_says_nothing_about_the_api(api: ScriptedApi) -> 
             assert (await answered(pool, 200)).refused == {"status_4xx": 200}
 
 
+async def test_an_api_that_knows_nobody_is_named_once(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNKNOWN_TOLD", 300)
+
+    async def told(pool: Pool, rounds: int) -> list[int]:
+        with capture_logs() as said:
+            for _ in range(rounds):
+                await answered(pool, 100)
+                pool._sweep()
+        assert all((event["log_level"], event["api"]) == ("warning", api.url) for event in said)
+        return [event["asked"] for event in said]
+
+    async with pooling(api) as pool:
+        api.script = lambda pk, time: status(404) if pk < FIRST + 99 else good(pk)
+        assert await told(pool, 5) == []
+        api.script = lambda pk, time: status(404)
+        assert await told(pool, 2) == []
+        assert await told(pool, 5) == [300]
+        api.script = lambda pk, time: good(pk)
+        assert await told(pool, 1) == []
+        api.script = lambda pk, time: status(404)
+        assert await told(pool, 5) == [300]
+
+
 FAILURES = [
     (status(503), "status 503"),
     (status(403), "status 403"),

@@ -142,6 +142,28 @@ async def test_damage_of_the_store_is_said_once(
         store.close()
 
 
+async def test_who_is_observed_and_not_watched_here_is_said(
+    server: NatsServer, log: Log, tmp_path: Path
+) -> None:
+    store = Store.open(f"chdb://{tmp_path}/store")
+    try:
+        replica = Replica(server, store)
+        with structlog.testing.capture_logs() as said:
+            await replica.observe(0, {})
+            await replica.work._look_for_strangers()
+            assert not said
+            others = np.arange(FIRST + SIZE - 5, FIRST + SIZE + 10, dtype=np.uint32)
+            counts = np.ones(len(others), np.uint32)
+            at_ms = np.full(len(others), NOW_S * 1_000, np.int64)
+            replica.board.apply(Batch("x", others, at_ms, counts, counts, string_array(["x"] * len(others))))
+            await replica.work._look_for_strangers()
+            await replica.work._look_for_strangers()
+        (event,) = said
+        assert (event["influencers"], event["observations"]) == (f"{FIRST}-{FIRST + SIZE - 1}", 10)
+    finally:
+        store.close()
+
+
 async def test_an_average_is_of_when_it_was_so_and_written_down_once(
     server: NatsServer, tmp_path: Path
 ) -> None:

@@ -47,6 +47,8 @@ REFILL_SECONDS: Final = 0.005
 """With `--max-rps`: how often requests that had to wait are let go."""
 _OF_THE_API: Final = frozenset((401, 403, 407, 429))
 """Refusals that are not about one influencer: who we are, or how much we ask."""
+UNKNOWN_TOLD: Final = 1_000
+"""So many 404 in a row, and nothing else, are more likely a wrong path than influencers that are not known."""
 SAID: Final = {
     "connection": "it closed the connection",
     "cut_off": "it closed the connection within an answer",
@@ -213,6 +215,10 @@ class Address:
         self._refused = 0
         """Answers that say that the API cannot; they are among `answered` and among `_failed`."""
         self._failed = 0
+        self._unknown = 0
+        """404s; as the next."""
+        self._unknown_in_a_row = 0
+        """404s, up to the last sweep, since an answer that was none."""
 
     @property
     def allowed(self) -> int:
@@ -269,6 +275,7 @@ class Address:
 
     def refused(self, status: int) -> None:
         """An answer came that is none. Some are about one influencer, the others about the API."""
+        self._unknown += status == 404
         if status >= 500 or status < 400 or status in _OF_THE_API:
             self.failed(1, f"status {status}")
             self._refused += 1
@@ -358,9 +365,24 @@ class Address:
         telemetry.BREAKER_OPEN.labels(self.api).set(not self._breaker.closed)
         if answered:
             telemetry.LATENCY.labels(self.api).set(self._table.waited_s[self._place] / answered)
-        self._refused = self._failed = 0
+        self._heed_unknown()
+        self._refused = self._failed = self._unknown = 0
         for column in (self._table.answered, self._table.waited_s, self._table.short):
             column[self._place] = 0
+
+    def _heed_unknown(self) -> None:
+        """Say that it knows nobody; again when it has known somebody."""
+        told = self._unknown_in_a_row >= UNKNOWN_TOLD
+        self._unknown_in_a_row += self._unknown
+        if self.answered > self._unknown:
+            self._unknown_in_a_row = 0
+        elif self._unknown_in_a_row >= UNKNOWN_TOLD and not told:
+            logger.warning(
+                "the API knows none of those it is asked for (404): is something missing from its address,"
+                " or are --influencers others?",
+                api=self.api,
+                asked=self._unknown_in_a_row,
+            )
 
     def _allow(self, now: float) -> None:
         if self._breaker.closed:

@@ -248,6 +248,8 @@ class _Work:
         self._averaged_at_s = 0
         """Of which moment the last average was that this process wrote down."""
         self._damaged: dict[str, int] = {}
+        self._outside = 0
+        """Rows of those who are not watched here, as of the last look."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -264,6 +266,7 @@ class _Work:
                     (MINUTE_S, self._keep_snapshot),
                     (MINUTE_S, self._refresh_gains),
                     (MINUTE_S, self._look_for_damage),
+                    (MINUTE_S, self._look_for_strangers),
                 ):
                     group.create_task(self._every(seconds, work, ended))
                 await self._look_for_damage()
@@ -350,6 +353,17 @@ class _Work:
         for table in self._damaged.keys() - damaged:
             telemetry.DAMAGED_PARTS.labels(table).set(0)
         self._damaged = damaged
+
+    async def _look_for_strangers(self) -> None:
+        """Say that there are observations of those who are not watched here: nobody else would notice."""
+        outside, self._outside = self._board.outside - self._outside, self._board.outside
+        if outside:
+            logger.warning(
+                "some who are observed are not watched here: they are stored, and nobody is shown them;"
+                " give this process the --influencers of `schedule`",
+                influencers=str(self._board.population),
+                observations=outside,
+            )
 
     async def _roll_up(self) -> None:
         done = await asyncio.to_thread(self._rollups.run)
