@@ -60,22 +60,28 @@ def opened(output: str, form: Form) -> Iterator[IO[bytes] | io.RawIOBase]:
     path = Path(output)
     if path.is_dir():  # also when no name was given
         raise CallerError(f"{path} is a folder: give the name of a file with --output")
-    special = path.exists() and not path.is_file()
-    path = path if special else path.resolve()  # a link stays one
-    part = path if special else path.with_name(f".{path.name}.part")
-    target = _created(part)
+    if path.exists() and not path.is_file():
+        with _telling(path, "not all of it was written"), _created(path) as target:
+            yield _Counted(target)
+        return
+    path = path.resolve()  # a link stays one
+    part = path.with_name(f".{path.name}.part")
     try:
-        with target:
-            yield _Counted(target) if special else target
-        if not special:
+        with _telling(path, "nothing is left of it"):
+            with _created(part) as target:
+                yield target
             part.replace(path)
-    except OSError as error:
-        raise TidemarkError(
-            f"cannot write {path}: {error.strerror or error}; nothing is left of it"
-        ) from error
     finally:
-        if not special:
-            part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _telling(path: Path, left: str) -> Iterator[None]:
+    """Errors of the disk in words. Raises TidemarkError."""
+    try:
+        yield
+    except OSError as error:
+        raise TidemarkError(f"cannot write {path}: {error.strerror or error}; {left}") from error
 
 
 def _created(path: Path) -> IO[bytes]:

@@ -119,9 +119,7 @@ class Rollups:
             if not store.periods.begin_close(until_s):
                 raise StoreError("these hours are being written to: close them when that is done")
             from_s = self._next_hour()
-            if from_s is None:  # and so no day either
-                return
-            while from_s < until_s:
+            while from_s is not None and from_s < until_s:
                 to_s = min(from_s // DAY_S * DAY_S + DAY_S, until_s)
                 self._compute_hours(from_s, to_s, self._ranges)
                 store.set_closed("1h", to_s)
