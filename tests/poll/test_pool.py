@@ -650,7 +650,8 @@ async def test_an_address_that_is_silent_leaves_the_work_to_the_other(
     api: ScriptedApi, another_api: ScriptedApi
 ) -> None:
     another_api.script = lambda pk, time: SILENCE
-    async with pooling(api, another_api, max_in_flight=10, request_deadline=1.0) as pool:
+    async with pooling(api, another_api, max_in_flight=10) as pool:
+        pool.addresses[1]._deadline_s = 1.0
         give_up_at = time.monotonic() + PATIENCE_S
         while pool.addresses[1].allowed:
             assert time.monotonic() < give_up_at
@@ -793,7 +794,7 @@ async def test_a_failing_sweep_does_not_end_all_deadlines(
     api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.script = lambda pk, time: SILENCE
-    async with pooling(api, request_deadline=1.0) as pool:
+    async with pooling(api) as pool:
         address = pool.addresses[0]
         sweep, calls = address.sweep, 0
 
@@ -805,7 +806,10 @@ async def test_a_failing_sweep_does_not_end_all_deadlines(
             sweep(now, seconds)
 
         monkeypatch.setattr(address, "sweep", failing, raising=False)
-        assert (await answered(pool, 5)).refused == {"timeout": 5}
+        asking = asyncio.ensure_future(answered(pool, 5))
+        await until(lambda: api.asked.total() == 5, "the requests")
+        address._deadline_s = 0.01
+        assert (await asking).refused == {"timeout": 5}
 
 
 @PIPELINES
