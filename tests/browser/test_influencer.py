@@ -151,6 +151,22 @@ def test_a_new_observation_arrives_by_itself(visit: Visit, scene: Scene) -> None
     assert page.title().startswith("influencer-1000001")
 
 
+def test_what_comes_while_the_points_are_asked_for_is_not_lost(visit: Visit, scene: Scene) -> None:
+    """The store has it a second later than the board: it is not among the points."""
+    visitor = visit()
+    followers = 58_500
+
+    def late(route: Route) -> None:
+        answer = route.fetch()
+        scene.observe(GAP_PK, followers, 1_400)
+        expect(visitor.page.locator("[data-field=followerCount]")).to_have_text(f"{followers:,}")
+        route.fulfill(response=answer)
+
+    visitor.page.route("**/series?*", late, times=1)
+    page = visitor.open(f"{PAGE}?range=1h")
+    expect(page.locator(".readout b").first).to_have_text(f"{followers:,}")
+
+
 def test_two_are_compared(visit: Visit) -> None:
     visitor = visit()
     asked: list[str] = []
@@ -268,6 +284,7 @@ def test_states_that_people_meet(visit: Visit, scene: Scene) -> None:
     scene.observe(UNOBSERVED, 1_234, 0)
     expect(page.locator("[data-field=followerCount]")).to_have_text("1,234")
     expect(page.locator("[data-field=followerRatio]")).to_have_text("\N{EN DASH}")
+    expect(page.locator(".plot-empty")).to_have_text(["", "", "No ratio: nobody is followed."])
     expect(page.locator("[data-field=notice]")).to_be_hidden()
     page.goto(f"{visitor.url}{PAGE}?from=2020-01-01T00:00:00Z&to=2020-01-02T00:00:00Z")
     expect(page.locator(".plot-empty").first).to_contain_text("Nothing was observed in this range")

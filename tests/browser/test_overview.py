@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.scene import GAP_PK, TOLD, Scene
@@ -163,6 +163,69 @@ def test_there_are_no_barriers(visit: Visit, path: str, dark: bool) -> None:
         "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
     )
     assert [(one["id"], [node["html"][:150] for node in one["nodes"]]) for one in found["violations"]] == []
+
+
+def test_long_names_hide_nothing(visit: Visit, scene: Scene) -> None:
+    """Not the flag of who is suspicious, and the page does not grow wider than the window."""
+    visitor = visit(phone=True)
+    visitor.expected = ("Failed to load resource", "net::ERR")
+    name = "W" * 64
+
+    def renamed(route: Route) -> None:
+        answer = route.fetch().json()
+        for item in answer.get("items", [answer]):
+            item["username"] = name
+            item["suspicious"] = True
+        route.fulfill(json=answer)
+
+    visitor.page.route("**/v1/live*", lambda route: route.abort())  # it has the other names
+    visitor.page.route("**/v1/leaderboard*", renamed)
+    visitor.page.route(re.compile(r"/v1/leaderboard/gains"), renamed)
+    visitor.page.route(re.compile(r"/v1/influencers/\d+$"), renamed)
+    page = visitor.open("/")
+    flags = page.locator("[data-list=most] .flag")
+    expect(flags).to_have_count(10)
+    inside = flags.evaluate_all(
+        "all => all.every(one => one.getBoundingClientRect().right <= one.closest('td').getBoundingClientRect().right)"
+    )
+    assert inside
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page = visitor.open(f"/influencers/{GAP_PK}?compare={GAP_PK + 1}")
+    expect(page.locator(".chip")).to_contain_text(name)
+    expect(page.locator(".readout").first).to_contain_text(name)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_back_lists_what_the_url_says(visit: Visit) -> None:
+    page = visit().open("/?window=24h")
+    page.get_by_role("group", name="Range").get_by_role("button", name="6h").click()
+    page.wait_for_url("**range=6h**")
+    page.get_by_role("button", name="Without suspicious").click()
+    page.wait_for_url("**suspicious=exclude**")
+    page.go_back()
+    expect(page.get_by_role("button", name="Everybody")).to_have_attribute("aria-pressed", "true")
+
+
+def test_what_is_shown_stays_while_the_server_is_away(visit: Visit, scene: Scene) -> None:
+    visitor = visit()
+    visitor.expected = ("Failed to load resource", "net::ERR")
+    visitor.page.clock.install()
+    page = visitor.open("/")
+    expect(page.locator("[data-live]")).to_have_attribute("data-live", "live")
+    scene.stop()
+    try:
+        expect(page.locator("[data-live]")).to_have_attribute("data-live", "gone")
+        with page.expect_event("requestfailed", lambda request: "/v1/stats/series" in request.url):
+            page.clock.run_for(61_000)
+        expect(page.locator("[data-field=notice]")).to_contain_text(
+            "The server does not answer. What is shown is of"
+        )
+        expect(page.locator(".plot-empty")).to_be_hidden()
+    finally:
+        scene.start()
+    # An answer to anything says that it is back, however long the stream would have waited.
+    page.clock.run_for(16_000)
+    expect(page.locator("[data-live]")).to_have_attribute("data-live", "live")
 
 
 def test_the_server_goes_and_comes_back(visit: Visit, scene: Scene) -> None:

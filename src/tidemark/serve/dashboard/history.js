@@ -18,6 +18,7 @@ const MEASURES = [
   { name: "followerRatio", title: "Ratio", write: format.ratio, whole: false, heightPx: 180 },
 ];
 const TOKENS = ["--series-1", "--series-2"];
+const RECENT_MOST = 16; // observations kept for points that are being asked for: the store has them a second later
 
 /** The charts of the influencer `pk` below `root`; `followed(pks)` is told whom to listen for. */
 export class History {
@@ -28,13 +29,14 @@ export class History {
   #asking = null;
   #scale = "values";
   #pressScale;
-  /** One or two of {pk, name, series (null until loaded)}. */
+  /** One or two of {pk, name, series (null until loaded), recent (the observations that came last)}. */
   #shown;
+  #loaded = ""; // of which influencers and range the points are
 
   constructor(root, pk, followed) {
     this.#root = root;
     this.#followed = followed;
-    this.#shown = [{ pk, name: `pk ${pk}`, series: null }];
+    this.#shown = [unknown(pk)];
     this.#timeline = new Timeline({
       place: field(root, "ranges"),
       zoomPlace: field(root, "zoom"),
@@ -72,6 +74,10 @@ export class History {
     return this.#shown.map((one) => one.pk);
   }
 
+  get #wanted() {
+    return JSON.stringify([this.pks, this.#timeline.range]);
+  }
+
   get #inPercents() {
     return this.#scale === "change" && this.#shown.length > 1;
   }
@@ -91,14 +97,14 @@ export class History {
         ),
       );
       answers.forEach((answer, index) => (this.#shown[index].series = series.placed(answer, now() / 1_000)));
-      this.draw();
+      this.#goOnFromHere();
       plots.dataset.milliseconds = Math.round(performance.now() - began);
     } catch (error) {
       if (asking.signal.aborted) return;
       if (error.status === 404) {
         for (const one of this.#shown) one.series ??= series.empty();
-        this.draw();
-      } else {
+        this.#goOnFromHere();
+      } else if (this.#loaded !== this.#wanted) {
         const again = h("button", { type: "button", click: () => this.load() }, "Try again");
         for (const chart of this.#charts) chart.say(`${error.title}.`, chart === this.#charts[0] ? again : null);
       }
@@ -112,11 +118,22 @@ export class History {
     const one = this.#shown.find((shown) => shown.pk === influencer.pk);
     if (!one) return;
     this.#named(one, influencer.username);
-    if (!one.series || !this.#timeline.endsNow) return;
-    if (series.append(one.series, { ...influencer, at: Date.parse(influencer.observedAt) / 1_000 })) {
-      series.dropBefore(one.series, ranges.asked(this.#timeline.range, now() / 1_000).from);
-      this.draw();
-    }
+    const observation = { ...influencer, at: Date.parse(influencer.observedAt) / 1_000 };
+    one.recent = [...one.recent, observation].slice(-RECENT_MOST);
+    if (this.#append(one, observation)) this.draw();
+  }
+
+  /** The points are loaded, but for what the store had not yet. */
+  #goOnFromHere() {
+    this.#loaded = this.#wanted;
+    for (const one of this.#shown) for (const observation of one.recent) this.#append(one, observation);
+    this.draw();
+  }
+
+  #append(one, observation) {
+    if (!one.series || !this.#timeline.endsNow || !series.append(one.series, observation)) return false;
+    series.dropBefore(one.series, ranges.asked(this.#timeline.range, now() / 1_000).from);
+    return true;
   }
 
   /** Let the axis follow the time. */
@@ -177,9 +194,11 @@ export class History {
     const all = h("button", { type: "button", click: () => this.#timeline.go({ preset: "all", from: null, to: null }) }, "Show all there is");
     const everything = this.#timeline.range.preset === "all" && this.#timeline.endsNow;
     const text = everything ? "Nothing has been observed yet." : "Nothing was observed in this range.";
-    for (const chart of this.#charts) {
-      chart.say(nothing ? text : null, chart === this.#charts[0] && !everything ? all : null);
-    }
+    this.#charts.forEach((chart, m) => {
+      const valueless = loaded.every((one) => one.series[MEASURES[m].name].every((value) => value == null));
+      if (nothing) chart.say(text, m === 0 && !everything ? all : null);
+      else chart.say(valueless ? "No ratio: nobody is followed." : null);
+    });
   }
 
   #showRange(one, [from, to]) {
@@ -279,7 +298,7 @@ export class History {
     if (pk === (this.#shown[1]?.pk ?? null)) return;
     this.#shown.length = 1;
     if (pk != null && pk !== this.#shown[0].pk) {
-      this.#shown.push({ pk, name: `pk ${pk}`, series: null });
+      this.#shown.push(unknown(pk));
       get(`/v1/influencers/${pk}`).then(
         (found) => this.observe(found),
         (error) => this.#cannotCompare(pk, error),
@@ -324,6 +343,11 @@ export class History {
       });
     }
   }
+}
+
+/** One that is shown, of whom nothing is known yet. */
+function unknown(pk) {
+  return { pk, name: `pk ${pk}`, series: null, recent: [] };
 }
 
 /** The columns for uPlot of one series with its gaps, and where each measure stands in them. */

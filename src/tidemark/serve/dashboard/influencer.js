@@ -63,6 +63,7 @@ export function show(main, pk, live) {
       const found = await get(`/v1/influencers/${encodeURIComponent(pk)}`);
       take(found);
       history.observe(found);
+      live.answered();
     } catch (error) {
       if (error.status === 422) unknown(error);
       else if (error.status === 404) tell(`${error.title}. ${pk} is watched; the page fills by itself with the first observation.`);

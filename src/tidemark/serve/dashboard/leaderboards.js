@@ -9,9 +9,8 @@ const ROWS = 10;
 
 /** Put the lists into the page; what is listed stands in the URL. */
 export function install(main) {
-  const query = new URLSearchParams(location.search);
-  let window = query.get("window") === "24h" ? "24h" : "1h";
-  let who = query.get("suspicious") === "exclude" ? "exclude" : "all";
+  let window, who;
+  read();
   let asking = null;
   const place = field(main, "boards");
   const lists = [
@@ -39,6 +38,17 @@ export function install(main) {
   load();
   setInterval(() => !document.hidden && load(), EVERY_MS);
   document.addEventListener("visibilitychange", () => document.hidden || load());
+  addEventListener("popstate", () => {
+    read();
+    show();
+    load();
+  });
+
+  function read() {
+    const query = new URLSearchParams(location.search);
+    window = query.get("window") === "24h" ? "24h" : "1h";
+    who = query.get("suspicious") === "exclude" ? "exclude" : "all";
+  }
 
   function change(set) {
     set();
@@ -107,7 +117,7 @@ export function install(main) {
       "tr",
       {},
       h("td", { class: "place" }, format.count(place)),
-      h("td", { class: "name" }, h("a", { href: `/influencers/${item.pk}` }, item.username ?? `pk ${item.pk}`), flag),
+      h("td", { class: "name" }, h("div", {}, h("a", { href: `/influencers/${item.pk}` }, item.username ?? `pk ${item.pk}`), flag)),
       gains ? h("td", { class: `number ${item.followerGain > 0 ? "up" : "down"}` }, format.signed(item.followerGain)) : null,
       h("td", { class: "number" }, format.count(item.followerCount)),
     );

@@ -47,6 +47,11 @@ export class Live extends EventTarget {
     this.#open();
   }
 
+  /** Somebody else had an answer: a server that was gone is back. */
+  answered() {
+    if (this.state === "gone") this.#again();
+  }
+
   #open() {
     this.#close();
     if (this.#paused) return;

@@ -22,6 +22,7 @@ export function show(main, live) {
   const put = (name, text) => write(field(main, name), text);
   let stats = null;
   let points = null;
+  let drawn = ""; // the range they are of
   let asking = null;
   const plots = field(main, "plots");
   const timeline = new Timeline({
@@ -46,6 +47,7 @@ export function show(main, live) {
   async function refresh() {
     try {
       take(await get("/v1/stats"));
+      live.answered();
     } catch {
       if (!stats) notice("The server does not answer. The page tries again by itself.");
     }
@@ -82,7 +84,8 @@ export function show(main, live) {
     put("freshness-p99", fresh ? `median age; 99% within ${format.duration(fresh.p99 + older)}` : "");
     const late = fresh != null && fresh.p50 + older > lateSeconds(stats.intervalSeconds);
     field(main, "freshness").classList.toggle("late", late);
-    if (!stats.observed) notice("Nothing has been observed yet. The page fills by itself with the first answers of the API; if none come within a minute, the log of Tidemark says why.");
+    if (live.state === "gone") notice(`The server does not answer. What is shown is of ${format.clock(Date.parse(stats.asOf) / 1_000)}.`);
+    else if (!stats.observed) notice("Nothing has been observed yet. The page fills by itself with the first answers of the API; if none come within a minute, the log of Tidemark says why.");
     else if (late) notice(`Nothing new for a while: half of all observations are older than ${format.duration(fresh.p50 + older)}.`);
     else notice(null);
   }
@@ -95,10 +98,11 @@ export function show(main, live) {
     const { from, to } = ranges.asked(timeline.range, now() / 1_000);
     try {
       points = series.placed(await get(address("/v1/stats/series", { from, to, step: "auto" }), { signal }), now() / 1_000);
+      drawn = JSON.stringify(timeline.range);
       draw();
       plots.dataset.milliseconds = Math.round(performance.now() - began);
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted || drawn === JSON.stringify(timeline.range)) return; // what is shown stays
       chart.say(`${error.title}.`, h("button", { type: "button", click: load }, "Try again"));
     }
     plots.dataset.range = ranges.isZoomed(timeline.range) ? "zoomed" : timeline.range.preset;
