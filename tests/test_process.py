@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import structlog
+import structlog.testing
 
-from tidemark.process import FAILURE, OK, USAGE, spawn, wait
+from tidemark.process import FAILURE, OK, USAGE, spawn, wait, within_files
 
 PATIENCE_S = 60
 ROLE = """
@@ -145,6 +146,15 @@ async def test_a_spawned_task_can_be_cancelled() -> None:
         await task
     await asyncio.sleep(0)
     assert not tasks
+
+
+def test_there_are_no_more_connections_than_open_files_allow() -> None:
+    with structlog.testing.capture_logs() as said:
+        assert within_files(500, 2_500, 2_000, "--live-max") == 500
+        assert not said
+        assert within_files(500, 2_400, 2_000, "--live-max") == 400
+        assert within_files(500, 1_999, 2_000, "--live-max") == 0
+    assert ["--live-max" in event["event"] and event["needed"] == 2_500 for event in said] == [True, True]
 
 
 def test_ctrl_c_while_the_command_is_loaded_ends_it_without_a_word() -> None:

@@ -79,6 +79,20 @@ def raise_file_limit() -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
+def within_files(wanted: int, files: int, kept_back: int, setting: str) -> int:
+    """How many connections can be held with so many open files; says so when that is less than wanted."""
+    held = max(0, min(wanted, files - kept_back))
+    if held < wanted:
+        structlog.get_logger("tidemark").warning(
+            f"fewer connections than {setting} asks for: each takes an open file; raise the hard limit (ulimit -Hn)",
+            wanted=wanted,
+            held=held,
+            open_files=files,
+            needed=wanted + kept_back,
+        )
+    return held
+
+
 def complain(error: TidemarkError) -> None:
     """Print the one line that says what happened and what to do."""
     print(f"tidemark: {error}", file=sys.stderr, flush=True)

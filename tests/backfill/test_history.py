@@ -167,6 +167,25 @@ def test_stopped_early_it_leaves_a_history_that_ends_earlier(store: Store) -> No
     assert store.periods.closed_until_s("1h") > plan.from_s
 
 
+def test_a_history_of_which_an_insert_fails_has_no_values_beyond_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert, inserts = store.insert_observations, 0
+
+    def failing(*columns: np.ndarray) -> None:
+        nonlocal inserts
+        inserts += 1
+        if inserts == 3:
+            raise StoreError("the disk is full")
+        insert(*columns)
+
+    monkeypatch.setattr(store, "insert_observations", failing)
+    plan = Plan.until(int(time.time()), 4, INTERVAL_S, POPULATION)
+    with pytest.raises(StoreError, match="full"):
+        backfill(store, plan, threading.Event(), lambda rows: None)
+    assert store.load_influencers().num_rows == 0
+
+
 def test_a_disk_that_is_too_small_is_told_before_anything_is_made(tmp_path: Path) -> None:
     plan = Plan.until(int(time.time()), 30, 1, Population(0, 99_999_999))
     with pytest.raises(CallerError, match="GB are free"):

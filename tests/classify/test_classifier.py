@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.log.server import before_each_ack, signs_of_life
 from tidemark.breaker import Breaker
@@ -212,6 +213,23 @@ async def test_a_broken_api_is_left_in_peace_and_the_work_goes_on_afterwards(
     assert sorted(await bench.verdicts(0)) == ALL
     assert len(await bench.verdicts(1)) == 40
     assert set(api.times.values()) == {1}
+
+
+async def test_a_wrong_answer_about_one_is_no_failure_of_the_api(
+    bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemark.classify.api.Breaker", lambda: Breaker(failures_max=1))
+
+    async def anothers(pk: int) -> tuple[int, bytes]:
+        return 200, sound(pk + 1)
+
+    api.answering = lambda pk, times: anothers(pk) if pk == FIRST + 3 and times < 2 else None
+    with capture_logs() as said:
+        await bench.order(FIRST, LAST)
+        bench.start()
+        await bench.done()
+    assert api.times[FIRST + 3] == 3
+    assert {event["event"] for event in said if event["log_level"] == "warning"} == {"no verdict for now"}
 
 
 @pytest.mark.usefixtures("soon_redelivered")

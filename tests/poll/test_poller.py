@@ -439,6 +439,20 @@ async def test_two_pollers_share_the_ticks(
     assert set((api.asked + another_api.asked).values()) == {1}
 
 
+async def test_there_are_no_more_connections_than_open_files_allow(
+    nats_server: NatsServer, api: ScriptedApi, another_api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they lack would look like a failure of the API."""
+    monkeypatch.setattr(module, "raise_file_limit", lambda: module.FILES + 7)
+    api.hold = another_api.hold = asyncio.Event()
+    async with reading(settings(nats_server, api)) as log, polling(settings(nats_server, api, another_api)):
+        await log.publish_tick(tick())
+        await until(lambda: api.asked.total() == another_api.asked.total() == 3, "three each")
+        api.hold.set()
+        assert len(await one(log)) == 20
+    assert len(api.peers) + len(another_api.peers) == 6
+
+
 async def test_a_tick_that_comes_again_is_on_the_log_once(nats_server: NatsServer, api: ScriptedApi) -> None:
     """As after the death of a poller between its batch and its acknowledgement."""
     configured = settings(nats_server, api)

@@ -181,18 +181,35 @@ async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
     assert_by_the_timetable(ticks, configured)
 
 
+async def issued_at_once(timetable: Timetable, since_ms: int, late_max_ms: int) -> tuple[list[Tick], int]:
+    """What is issued at the first look of one who has issued all until `since_ms`, and when that was."""
+    issued, stop, found = Issued(since_ms), asyncio.Event(), []
+
+    async def issue(ticks: list[Tick]) -> None:
+        found.extend(ticks)
+        stop.set()
+
+    await scheduler._timed(timetable, issued, issue, late_max_ms, stop)
+    return found, issued.until_ms
+
+
 async def test_turns_that_were_due_while_the_first_ones_were_published_are_issued() -> None:
     timetable = Timetable(load(influencers=INFLUENCERS).population, 40_000)
     since_ms = round(time.time() * 1_000) - 30_000  # longer than ticks are caught up
-    issued, stop, found = Issued(since_ms), asyncio.Event(), []
-
-    async def issue(turns: list[Tick]) -> None:
-        found.extend(turns)
-        stop.set()
-
-    await scheduler._timed(timetable, issued, issue, stop)
-    assert found == timetable.due(since_ms, issued.until_ms)
+    found, now_ms = await issued_at_once(timetable, since_ms, timetable.interval_ms)
+    assert found == timetable.due(since_ms, now_ms)
     assert len(found) >= 3
+
+
+async def test_after_a_long_sleep_no_more_is_issued_than_is_worth_it() -> None:
+    """Nor after the clock was set forward: a whole interval at once would be too much for the API."""
+    timetable = Timetable(load(influencers=f"1-{400 * SHARD_SIZE_PKS}").population, 400_000)
+    since_ms = round(time.time() * 1_000) - 300_000
+    found, now_ms = await issued_at_once(timetable, since_ms, 15_000)
+    assert found == timetable.due(now_ms - 15_000, now_ms)
+    found, now_ms = await issued_at_once(timetable, 0, timetable.interval_ms)
+    # But for those whose next tick is about to come.
+    assert found == timetable.due(now_ms - 400_000 + scheduler.APART_MS, now_ms)
 
 
 @pytest.mark.usefixtures("impatient")

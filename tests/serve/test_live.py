@@ -24,7 +24,7 @@ from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
 from tidemark.serve.live import Limits, Live
 from tidemark.serve.live.watched import FIRST_PLACES, Watched
-from tidemark.serve.role import FILES, Server, listen, live_max
+from tidemark.serve.role import Server, listen
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
@@ -397,9 +397,3 @@ def test_places_are_used_again_and_grow() -> None:
     assert watched.add(5, told_at=9) == places[3]
     observed_at[5] = 9
     assert watched.changed(observed_at) == [places[5]], "only for whom it is newer"
-
-
-def test_the_cap_is_no_more_than_open_files_allow() -> None:
-    assert live_max(500, FILES + 500) == 500
-    assert live_max(500, FILES + 400) == 400
-    assert live_max(500, FILES - 1) == 0

@@ -90,7 +90,8 @@ def backfill(store: Store, plan: Plan, stop: threading.Event, report: Report) ->
     try:
         whole = filling.fill(stop)
     finally:
-        filling.finish()
+        filling.wait()
+    filling.finish()
     return Filled(filling.rows, int(filling.latest.observed_at.max()), whole, time.monotonic() - began)
 
 
@@ -132,12 +133,15 @@ class _Filling:
         self._judge_everybody()
         return True
 
-    def finish(self) -> None:
-        """Wait for what is under way; then everybody's row, as `serve` would have written it last."""
+    def wait(self) -> None:
+        """Until nothing is under way. Raises what that raised."""
         try:
             self._inserts.end()
         finally:
             self._closing.end()
+
+    def finish(self) -> None:
+        """Everybody's row, as `serve` would have written it last."""
         latest, population = self.latest, self._plan.population
         known = np.flatnonzero(latest.observed_at)
         if not len(known):

@@ -34,7 +34,7 @@ from tidemark.log.client import Delivery, Log, connect
 from tidemark.log.reconnecting import ReconnectingConsumer
 from tidemark.messages import MessageError, Turn
 from tidemark.mockstagram import Answer
-from tidemark.process import spawn, wait
+from tidemark.process import raise_file_limit, spawn, wait, within_files
 
 TURNS_IN_WORK_MAX: Final = 256
 """As many as there may be calls in flight, twice: a turn of one influencer who jumped keeps one call busy."""
@@ -44,6 +44,8 @@ DETAILS_AHEAD: Final = 8
 ASK_MIN_S: Final = 1.0
 """Asking about somebody counts as taking this long at least. An API that answers at once is then asked for no more
 verdicts a second than there are calls, instead of for as many as a core can ask."""
+ABOUT_ONE: Final = frozenset((UNKNOWN, "fields", "range", "pk"))
+"""Reasons that tell of one influencer, not of the API: where only such are left, it is well all the same."""
 TELL_SECONDS: Final = 2.0
 """How often verdicts are put on the log: a classifier that is killed loses what came since."""
 TURN_WAIT_S: Final = 2.0
@@ -56,6 +58,8 @@ IDLE_LOOK_S: Final = 1.0
 """How often it is looked for somebody to ask about, when nothing said that there is."""
 STOP_PATIENCE_S: Final = 3.0
 """An orderly stop waits so long for calls in flight; who is left is asked about again by whoever goes on."""
+FILES: Final = 100
+"""Open files that are no connections to an API: the log, /metrics."""
 COMPLAIN_SECONDS: Final = 10.0
 
 logger = structlog.get_logger("tidemark.classify")
@@ -67,20 +71,22 @@ async def classify(settings: Settings, stop: asyncio.Event) -> None:
         raise CallerError("which API? Name it with --api http://host:port")
     if not settings.classify_concurrency:
         raise CallerError("--classify-concurrency 0 means that nobody classifies: give 1 or more")
+    files = raise_file_limit()
+    concurrency = max(1, within_files(settings.classify_concurrency, files, FILES, "--classify-concurrency"))
     async with connect(settings, "classify") as log:
         apis = [Api(url, settings.request_deadline, settings.classify_deadline) for url in settings.api]
         try:
-            await _Classifier(settings, log, apis).run(stop)
+            await _Classifier(settings, log, apis, concurrency).run(stop)
         finally:
             for api in apis:
                 await api.close()
 
 
 class _Classifier:
-    def __init__(self, settings: Settings, log: Log, apis: list[Api]) -> None:
+    def __init__(self, settings: Settings, log: Log, apis: list[Api], concurrency: int) -> None:
         self._log = log
         self._apis = apis
-        self._concurrency = settings.classify_concurrency
+        self._concurrency = concurrency
         self._interval_ms = round(settings.classify_interval * 1_000)
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._agenda: Agenda[TurnInWork] = Agenda()
@@ -259,9 +265,7 @@ class _Classifier:
                     self._wake.set()
                     return
                 work.give(await self._call(api, details))
-            if api.breaker.succeeded():
-                logger.info("the API gives verdicts again", api=api.url)
-                self._show_breaker(api)
+            self._answered(api)
         except Refused as refused:
             self._fail(api, pk, work, refused.reason, refused.why)
         except Exception as error:  # a turn would wait for ever for somebody who is forgotten
@@ -296,15 +300,20 @@ class _Classifier:
         telemetry.CLASSIFY_FAILURES.labels(reason).inc()
         now = time.monotonic()
         self._complain(now, reason, pk)
-        if reason == UNKNOWN:
-            work.fail(pk, again=False)
-            return
-        if api.breaker.failed(now):
+        if reason in ABOUT_ONE:
+            self._answered(api)
+        elif api.breaker.failed(now):
             logger.warning("the API gives no verdicts; it is asked again after a rest", api=api.url, why=why)
-        self._show_breaker(api)
-        attempt = work.fail(pk)
+            self._show_breaker(api)
+        attempt = work.fail(pk, again=reason != UNKNOWN)
         if attempt is not None:
             self._agenda.put_again(pk, work, now + retry_delay(attempt, self._chance))
+
+    def _answered(self, api: Api) -> None:
+        """The address is well."""
+        if api.breaker.succeeded():
+            logger.info("the API gives verdicts again", api=api.url)
+            self._show_breaker(api)
 
     def _complain(self, now: float, reason: str, pk: int) -> None:
         """Say what failed, at most every ten seconds."""

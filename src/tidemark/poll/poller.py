@@ -30,7 +30,7 @@ from tidemark.poll.exchange import compile_ahead
 from tidemark.poll.pacing import retry_delay
 from tidemark.poll.pool import Pool
 from tidemark.population import SHARD_SIZE_PKS
-from tidemark.process import spawn, wait
+from tidemark.process import raise_file_limit, spawn, wait, within_files
 
 TICKS_IN_WORK_MAX: Final = 16
 """Ticks one poller works on: bounds its memory to about 16 batches. Slow answers of one do not hold up the next."""
@@ -54,6 +54,8 @@ PUBLISH_PATIENCE_S: Final = 60.0
 """How long a batch waits for a log that is away before its tick is handed back."""
 STOP_PATIENCE_S: Final = 20.0
 """An orderly stop waits so long for the ticks in work; what is left over goes to another poller."""
+FILES: Final = 100
+"""Open files that are no connections to an API: the log, /metrics, what is compiled."""
 COMPLAIN_SECONDS: Final = 10.0
 COMPILED_ANEW_S: Final = 5.0
 """Nothing is compiled in so short a time, only loaded."""
@@ -65,6 +67,11 @@ async def poll(settings: Settings, stop: asyncio.Event) -> None:
     """Take ticks and publish batches until `stop`; then finish those in work. Raises CallerError without an API."""
     if not settings.api:
         raise CallerError("which API? Name it with --api http://host:port")
+    connections = -(-settings.max_in_flight // settings.pipeline) * len(settings.api)
+    held = within_files(connections, raise_file_limit(), FILES, "--max-in-flight")
+    if held < connections:
+        in_flight = max(1, held // len(settings.api)) * settings.pipeline
+        settings = settings.model_copy(update={"max_in_flight": in_flight})
     began = time.monotonic()
     await asyncio.to_thread(compile_ahead)
     if time.monotonic() - began > COMPILED_ANEW_S:

@@ -94,7 +94,7 @@ class Connection:
         for status, body in responses:
             row, sent_at = pool.take_sent(descriptor)
             address.account(now - sent_at)
-            outcome = self._read(row, status, body, now + pool.wall_offset_s)
+            outcome = self._read(row, status, body, time())
             pool.rounds.settle(row, outcome)
         connections.answered[descriptor] += len(responses)
         connections.used_at[descriptor] = now
@@ -407,8 +407,6 @@ class Pool:
         requests = [request_around_pk(api) for api in settings.api]
         self.rounds = Rounds(tables(requests, settings.pipeline, tokens))
         """All that is under way; what waits is bounded by the ticks that the poller takes."""
-        self.wall_offset_s = time() - monotonic()
-        """Unix time minus the monotonic clock, renewed with each sweep."""
         self.addresses = [Address(self, place, api, settings) for place, api in enumerate(settings.api)]
         self.reachable = asyncio.Event()
         """Set while at least one address may be asked."""
@@ -498,7 +496,7 @@ class Pool:
     def _exchange(self) -> None:
         """Something came: called by the event loop."""
         answered = [address.answered for address in self.addresses]
-        exchange(self.rounds.tables, self._epoll.fileno(), self.wall_offset_s)
+        exchange(self.rounds.tables, self._epoll.fileno(), time() - monotonic())
         ended, pieces = reported(self.rounds.tables)
         for first in ended:
             self.rounds.finish(first)
@@ -550,7 +548,6 @@ class Pool:
 
     def _sweep(self) -> None:
         now = monotonic()
-        self.wall_offset_s = time() - now
         seconds, self._swept_at = now - self._swept_at, now
         for address in self.addresses:
             address.sweep(now, seconds)

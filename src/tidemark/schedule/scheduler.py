@@ -30,8 +30,8 @@ AT_ONCE_MAX: Final = 64
 RETRY_SECONDS: Final = 1.0
 CATCH_UP_SECONDS: Final = 15.0
 """Ticks that were due while the log was away, or no scheduler ran, are issued afterwards, if that was no longer: an
-election in a NATS cluster takes up to ten. What was due before that is skipped: all at once it would be too much for
-the API."""
+election in a NATS cluster takes up to ten. What was due before that is skipped, after a sleep of the machine or a clock
+set forward too: all at once it would be too much for the API."""
 
 logger = structlog.get_logger("tidemark.schedule")
 
@@ -53,8 +53,13 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
                 await log.consume_ticks()
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))
-                    issued.until_ms = max(issued.until_ms, _now_ms() - round(CATCH_UP_SECONDS * 1_000))
-                    await _timed(timetable, issued, lambda ticks: _publish(log, issued.named(ticks)), stop)
+                    await _timed(
+                        timetable,
+                        issued,
+                        lambda ticks: _publish(log, issued.named(ticks)),
+                        round(CATCH_UP_SECONDS * 1_000),
+                        stop,
+                    )
                 else:
                     await _untimed(turn, log, stop)
             except LogError as error:
@@ -74,24 +79,35 @@ async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
                 now_ms = _now_ms()
                 classified = await log.shards_with_verdicts()
                 await _publish_at_start(log, turns_at_start(timetable, now_ms, classified), queued)
-                await _timed(timetable, Issued(now_ms), lambda ticks: _publish_turns(log, turns(ticks)), stop)
+                await _timed(
+                    timetable,
+                    Issued(now_ms),
+                    lambda ticks: _publish_turns(log, turns(ticks)),
+                    timetable.interval_ms,
+                    stop,
+                )
             except LogError as error:
                 logger.warning("turns of the classification wait", error=str(error))
                 await wait(stop, RETRY_SECONDS)
 
 
 async def _timed(
-    timetable: Timetable, issued: Issued, issue: Callable[[list[Tick]], Awaitable[None]], stop: asyncio.Event
+    timetable: Timetable,
+    issued: Issued,
+    issue: Callable[[list[Tick]], Awaitable[None]],
+    late_max_ms: int,
+    stop: asyncio.Event,
 ) -> None:
-    """Issue what the timetable has due after `issued`, when it is due, and move that on."""
+    """Issue what the timetable has due after `issued`, when it is due or so much later at most, and move that on."""
     while not stop.is_set():
         pause_s = (timetable.next_due_ms(issued.until_ms) - _now_ms()) / 1_000
         if pause_s > 0 and await wait(stop, min(pause_s, SLEEP_MAX_SECONDS)):
             return
         now_ms = _now_ms()
-        worth_ms = now_ms - timetable.interval_ms + min(APART_MS, timetable.interval_ms // 3)
+        interval_ms = timetable.interval_ms
+        worth_ms = now_ms - min(late_max_ms, interval_ms - min(APART_MS, interval_ms // 3))
         await issue([tick for tick in timetable.due(issued.until_ms, now_ms) if tick.due_ms > worth_ms])
-        issued.advance(now_ms, timetable.interval_ms)
+        issued.advance(now_ms, interval_ms)
 
 
 async def _untimed(turn: RoundRobin, log: Log, stop: asyncio.Event) -> None:

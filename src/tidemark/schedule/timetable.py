@@ -30,22 +30,20 @@ class Timetable:
         A clock that stepped back (`until_ms <= after_ms`) has nothing due.
         """
         shards = self.population.shards
-        after_ms = max(after_ms, until_ms - self.interval_ms)
-        # Slot s = k * n + i is due at floor(s * T / n): exact whole numbers, no drift.
-        first = (after_ms + 1) * shards
-        slot = -(-first // self.interval_ms)
+        slot = self._slot_after(max(after_ms, until_ms - self.interval_ms))
         ticks = []
         while (due_ms := slot * self.interval_ms // shards) <= until_ms:
-            if due_ms > after_ms:
-                ticks.append(self._tick(slot % shards, due_ms))
+            ticks.append(self._tick(slot % shards, due_ms))
             slot += 1
         return ticks
 
     def next_due_ms(self, after_ms: int) -> int:
         """When the next tick after `after_ms` is due."""
-        shards = self.population.shards
-        slot = -(-(after_ms + 1) * shards // self.interval_ms)
-        return slot * self.interval_ms // shards
+        return self._slot_after(after_ms) * self.interval_ms // self.population.shards
+
+    def _slot_after(self, after_ms: int) -> int:
+        """Slot s = k * n + i is due at floor(s * T / n): exact whole numbers, no drift."""
+        return -(-(after_ms + 1) * self.population.shards // self.interval_ms)
 
     def _tick(self, shard: int, due_ms: int) -> Tick:
         first_pk, last_pk = self.population.shard_range(shard)

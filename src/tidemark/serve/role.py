@@ -35,7 +35,7 @@ from tidemark.config import Settings, http_url
 from tidemark.errors import LogError, StoreError, TidemarkError
 from tidemark.log.client import Log
 from tidemark.messages import Turn
-from tidemark.process import raise_file_limit, spawn, wait
+from tidemark.process import raise_file_limit, spawn, wait, within_files
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
@@ -76,7 +76,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     Raises TidemarkError when the port or the store cannot be had.
     """
     files = raise_file_limit()
-    streams_max = live_max(settings.live_max, files)
+    streams_max = within_files(settings.live_max, files, FILES, "--live-max")
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="serve"))
     async with AsyncExitStack() as resources:
         listener = resources.enter_context(listen(settings.host, settings.port))
@@ -103,20 +103,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             await live.close()
             server.should_exit = True
             await http
-
-
-def live_max(wanted: int, files: int) -> int:
-    """How many live streams can be held with so many open files; says so when that is less than wanted."""
-    held = max(0, min(wanted, files - FILES))
-    if held < wanted:
-        logger.warning(
-            "fewer live streams than --live-max: each takes an open file; raise the hard limit (ulimit -Hn)",
-            live_max=wanted,
-            held=held,
-            open_files=files,
-            needed=wanted + FILES,
-        )
-    return held
 
 
 class Server(uvicorn.Server):
