@@ -1,5 +1,6 @@
 """Processes of one machine ask each other how they are."""
 
+import json
 import os
 import socket
 import subprocess
@@ -62,3 +63,48 @@ def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert telemetry.ask(f"http://127.0.0.1:{port}", DEADLINE_S) is None
+
+
+LOGGING = """
+import logging, sys
+import structlog
+from tidemark import telemetry
+from tidemark.config import load
+
+telemetry.configure_logging(load(log_format=sys.argv[1]), "serve")
+secret = "pass" + "word"
+structlog.get_logger("tidemark").info("ours", a=1)
+logging.getLogger("library").warning("theirs %s", 5)
+logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+try:
+    raise ValueError("a mistake")
+except ValueError:
+    structlog.get_logger("tidemark").error("ours failed", exc_info=True)
+    logging.getLogger("uvicorn.error").exception("theirs failed")
+"""
+
+
+def logged(form: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGING, form], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_every_line_is_json_if_wanted() -> None:
+    lines = [json.loads(line) for line in logged("json").splitlines()]
+    assert [line["event"] for line in lines] == ["ours", "theirs 5", "ours failed", "theirs failed"]
+    assert all({"level", "timestamp", "role"} <= line.keys() for line in lines)
+    assert all("a mistake" in line["exception"] for line in lines[2:])
+
+
+def test_lines_for_people_show_no_local_variables() -> None:
+    text = logged("console")
+    assert [text.count(part) for part in ("ours a=1", "theirs 5", "ValueError: a mistake", "Invalid")] == [
+        1,
+        1,
+        2,
+        0,
+    ]
+    assert "password" not in text

@@ -184,6 +184,9 @@ class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _TURN = msgspec.json.Decoder(Turn)
 
+IN_FLIGHT_MAX: Final = 1_000_000
+"""Calls that one classifier waits for; they are added up over all."""
+
 _VERDICT_SCHEMA = pa.schema(
     [
         pa.field("pk", pa.uint32(), nullable=False),
@@ -240,6 +243,8 @@ class Verdicts:
             in_flight = int(calls)
         except ValueError as error:
             raise MessageError(f"a message of verdicts has {calls[:40]!r} calls in flight") from error
+        if not 0 <= in_flight <= IN_FLIGHT_MAX:
+            raise MessageError(f"a message of verdicts has {in_flight} calls in flight")
         pk, checked_at, took_ms = (_numpy(record.column(i)) for i in (0, 2, 3))
         if len(pk) and not int(checked_at.min()) > 0:
             raise MessageError("a message of verdicts has times before 1970")

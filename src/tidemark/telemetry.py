@@ -117,23 +117,32 @@ def configure_logging(settings: Settings, role: str) -> None:
         renderer = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        renderer = [structlog.dev.ConsoleRenderer(colors=coloured, pad_event_to=0)]
+        # Not structlog's own tracebacks, which show local variables: settings with passwords among them.
+        traceback = structlog.dev.plain_traceback
+        renderer = [
+            structlog.dev.ConsoleRenderer(colors=coloured, pad_event_to=0, exception_formatter=traceback)
+        ]
+    before: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderer,
-        ],
+        processors=[*before, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(role=role)
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s [%(levelname)s] %(message)s"
-    )
-    logging.getLogger("nats").setLevel(logging.CRITICAL)  # told by our own callbacks, once
+    # What libraries say looks the same.
+    foreign = logging.StreamHandler(sys.stderr)
+    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer]
+    foreign.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=before))
+    logging.basicConfig(level=logging.WARNING, handlers=[foreign], force=True)
+    for name in ("nats", "clickhouse_connect", "urllib3"):  # told in our own words, once
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # It warns of each request that is none: whoever sends such would fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 def start_metrics(settings: Settings) -> int:

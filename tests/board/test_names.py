@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidemark.board import names as module
 from tidemark.board.names import Names
 from tidemark.population import Population
 
@@ -69,6 +70,30 @@ def test_search_finds_nobody(text: str) -> None:
     names.put(slice(0, 2), strings(["ann", "bob"]))
     names.reindex()
     assert names.search(text, 10, EVERYBODY) == []
+
+
+def test_a_search_looks_at_few_however_many_have_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for it, and after a restart a million names may be known of whom hardly any are observed."""
+    population = Population(1, 100_000)
+    names, observed = Names(population), np.zeros(100_000, np.uint32)
+    names.put(slice(0, 100_000), strings([f"influencer-{index}" for index in range(100_000)]))
+    names.reindex()
+    looked_at = 0
+    name = Names.name
+
+    def counted(self: Names, index: int) -> str | None:
+        nonlocal looked_at
+        looked_at += 1
+        return name(self, index)
+
+    monkeypatch.setattr(Names, "name", counted)
+    observed[[7, 99_990]] = 1
+    assert names.search("influencer", 20, observed) == [7, 99_990]
+    assert looked_at == 2
+    observed[:] = 1
+    names.put(slice(0, 100_000), strings(["else"] * 100_000))
+    assert names.search("influencer", 20, observed) == []
+    assert looked_at == 2 + module.RENAMED_MAX
 
 
 def test_search_finds_the_exact_pk_then_names_then_other_pks() -> None:

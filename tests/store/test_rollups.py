@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -167,14 +168,33 @@ def test_late_observations_are_taken_in(open_store: Open, history: History) -> N
 def test_late_observations_of_one_hour_and_range_are_taken_in_together(
     store: Store, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.insert_observations(*history.add(1, MONDAY_S + np.arange(0, DAY_S + 2 * HOUR_S, 600)))
+    pks = np.array([[1], [2], [3]])
+    store.insert_observations(*history.add(pks, MONDAY_S + np.arange(0, DAY_S + 2 * HOUR_S, 600)))
     close_all(Rollups(store, POPULATION))
     monkeypatch.setattr(rollups, "MARKS_MAX", 1)
     for second in range(5):
-        store.insert_observations(*history.add(1, MONDAY_S + 10 + second))
+        store.insert_observations(*history.add(1 + second % 3, MONDAY_S + 10 + second))
     assert len(store.periods.settled_marks()) == 5
     assert Rollups(store, POPULATION).run().marks_cleared == 5
-    check_exact(store, history, [1])
+    check_exact(store, history, [1, 2, 3])
+
+
+def test_hours_whose_raw_rows_are_going_are_not_computed_from_what_is_left(
+    store: Store, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.insert_observations(*history.add(1, MONDAY_S + np.arange(0, DAY_S + 2 * HOUR_S, 600)))
+    close_all(Rollups(store, POPULATION))
+
+    def last_of_first_hour() -> int:
+        return int(store.series(1, MONDAY_S, MONDAY_S + HOUR_S, "1h").follower_count[0])
+
+    closed = last_of_first_hour()
+    store.insert_observations(*history.add(1, MONDAY_S + HOUR_S - 1))
+    assert last_of_first_hour() != closed, "from the raw rows, as long as there is a mark"
+    kept = replace(store.kept(), raw_since_s=MONDAY_S + HOUR_S)
+    monkeypatch.setattr(store, "kept", lambda: kept)
+    assert Rollups(store, POPULATION).run().marks_cleared == 1
+    assert last_of_first_hour() == closed
 
 
 def test_an_observation_that_comes_while_its_hour_is_computed_is_not_lost(

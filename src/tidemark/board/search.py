@@ -7,8 +7,7 @@ and compared.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 import numpy as np
@@ -65,12 +64,13 @@ class SearchIndex:
         self._block_size = block_size
         self._order = _order(blocks)
 
-    def starting_with(self, folded: str) -> Iterator[int]:
-        """The indices of the names that begin with a folded text, in the order of names, then of indices."""
-        place = bisect_left(self._order, folded, key=self._folded_name)
-        while place < len(self._order) and self._folded_name(self._order[place]).startswith(folded):
-            yield int(self._order[place])
-            place += 1
+    def starting_with(self, folded: str) -> npt.NDArray[np.uint32]:
+        """The indices (n,) of the names that begin with a folded text, in the order of names, then of indices."""
+        begin = bisect_left(self._order, folded, key=self._folded_name)
+        end = bisect_right(
+            self._order, folded, begin, key=lambda index: self._folded_name(index)[: len(folded)]
+        )
+        return self._order[begin:end]
 
     def _folded_name(self, index: np.uint32) -> str:
         block, slot = divmod(int(index), self._block_size)

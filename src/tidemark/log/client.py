@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, PubAck, StreamConfig
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from nats.js.errors import Error as JetStreamError
 
 from tidemark.config import Settings
@@ -126,6 +126,8 @@ class _translated:
 
 
 def _said(error: BaseException) -> str:
+    if isinstance(error, ServiceUnavailableError) and not error.description:
+        return "JetStream does not answer"
     return str(error).removeprefix("nats: ").strip() or type(error).__name__
 
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tidemark.errors import StoreError
 from tidemark.population import PK_MAX, Population
 from tidemark.store.clickhouse import Store
-from tidemark.store.periods import DAY_S, HOUR_S, Mark
+from tidemark.store.periods import DAY_S, HOUR_S, MARK_SPAN_PKS, Mark
 
 GRACE_S: Final = 180
 """How long after its end an hour stays open: batches of the dead are delivered again within a minute."""
@@ -39,7 +39,7 @@ class Run:
     hours_closed: tuple[int, ...] = ()
     days_closed: tuple[int, ...] = ()
     marks_cleared: int = 0
-    """Ranges of late observations that were taken into their hours and days."""
+    """Marks of late observations that were taken into their hours and days."""
 
 
 def over_until(newest_s: int, grace_s: int = GRACE_S) -> int:
@@ -62,9 +62,18 @@ def pk_ranges(population: Population, range_pks: int = RANGE_PKS) -> list[tuple[
     return list(zip(starts, ends, strict=True))
 
 
-def _place(mark: Mark) -> tuple[int, int, int]:
-    """The hour, and the first and last pk."""
-    return mark.hour_s, mark.first_pk, mark.last_pk
+def _by_cell(marks: Sequence[Mark]) -> list[list[Mark]]:
+    """Those of one hour and one span of pks together, in the order in which the first of each came."""
+    cells: dict[tuple[int, int], list[Mark]] = {}
+    for mark in marks:
+        cells.setdefault((mark.hour_s, mark.first_pk // MARK_SPAN_PKS), []).append(mark)
+    return list(cells.values())
+
+
+def _around(marks: Sequence[Mark]) -> Mark:
+    """One that says what these of a cell say."""
+    first_pk, last_pk = min(mark.first_pk for mark in marks), max(mark.last_pk for mark in marks)
+    return replace(marks[0], first_pk=first_pk, last_pk=last_pk)
 
 
 def _day(mark: Mark) -> int:
@@ -88,25 +97,24 @@ class Rollups:
         then is kept, and the next run does the rest.
         """
         with self._running:
-            # Each insert leaves one: those of the same hour and pks are done together, or a poller whose clock is
-            # behind would leave more of them than are cleared.
-            settled = self._store.periods.settled_marks()
-            due = set(list(dict.fromkeys(map(_place, settled)))[:MARKS_MAX])
-            marks = [mark for mark in settled if _place(mark) in due]
+            # Each insert leaves one: those of the same hour and neighbouring pks are done together, or a poller whose
+            # clock is behind would leave more of them than are cleared.
+            waiting = _by_cell(self._store.periods.settled_marks())
+            due = waiting[:MARKS_MAX]
             days_were_closed_until_s = self._store.periods.closed_until_s("1d")
             # The hours of what is too old now have lost some of their raw rows: they stay as they are.
             raw_since_s = self._store.kept().raw_since_s
-            young = [mark for mark in settled if mark.hour_s >= raw_since_s]
-            fresh = [mark for mark in young if _place(mark) in due]
-            for_later = {_day(mark) for mark in young if _place(mark) not in due}
-            for hour_s, first_pk, last_pk in dict.fromkeys(map(_place, fresh)):
-                self._compute_hours(hour_s, hour_s + HOUR_S, [(first_pk, last_pk)])
+            fresh = [_around(marks) for marks in due if marks[0].hour_s >= raw_since_s]
+            for_later = {_day(marks[0]) for marks in waiting[MARKS_MAX:] if marks[0].hour_s >= raw_since_s}
+            for mark in fresh:
+                self._compute_hours(mark.hour_s, mark.hour_s + HOUR_S, [(mark.first_pk, mark.last_pk)])
             hours = self._close_hours()
             days = self._close_days()
             self._compute_days([mark for mark in fresh if mark.hour_s < days_were_closed_until_s], for_later)
             # Only now: a mark stands until its hour and its day hold what it was about.
-            self._store.clear_marks(marks)
-            return Run(tuple(hours), tuple(days), len(marks))
+            done = [mark for marks in due for mark in marks]
+            self._store.clear_marks(done)
+            return Run(tuple(hours), tuple(days), len(done))
 
     def close(self, until_s: int) -> None:
         """Close every hour before `until_s`, a full hour in Unix seconds, and the days that are over then. Blocks.
