@@ -167,6 +167,31 @@ def test_a_file_with_mistakes(text: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("api = 5", "setting api: 5 cannot be that; it is: A Mockstagram address, http://host:port"),
+        ("data = 5", "setting data: 5 cannot be that; it is: The folder"),
+        ("influencers = 5", "setting influencers: 5 cannot be that; it is: The pks to watch, A-B"),
+        ("interval = true", "setting interval: no setting is true or false; it is: Seconds between"),
+        ("interval = [5]", "setting interval: [5] cannot be that; it is: Seconds between"),
+        ("pipelin = true", "there is none of that name"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_with_what_it_ought_to_be(text: str, says: str) -> None:
+    Path(CONFIG_FILE).write_text(text)
+    with pytest.raises(CallerError) as refused:
+        load()
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_is_no_file() -> None:
+    Path(CONFIG_FILE).mkdir()
+    with pytest.raises(CallerError, match="is a folder"):
+        load()
+
+
 def test_a_file_that_is_no_utf8() -> None:
     Path(CONFIG_FILE).write_bytes(b'influencers = "\xff"')
     with pytest.raises(CallerError, match=CONFIG_FILE):

@@ -172,6 +172,24 @@ def test_the_tables() -> None:
     assert "?" in shown(report([look("poll", 10, 0, None)], [look("poll", 10, 1, None)]))
 
 
+def test_what_is_wrong_stands_out() -> None:
+    assert "not running" not in shown(found())
+    away = {**STATS, "lagBatches": None}
+    looks = [[look("up", 5, at, None), look("serve", 30, at, "", stats=away)] for at in (0, 2)]
+    told = report(*looks)
+    assert told["missing"] == ["schedule", "poll"]
+    text = shown(told)
+    assert "schedule, poll: the lines of `up` say why" in text
+    assert "nothing new arrives: is NATS up?" in text
+    assert report(*[[look("serve", 30, at, "", stats=STATS)] for at in (0, 2)])["missing"] == []
+
+
+def test_a_rate_of_less_than_a_minute_is_told_as_such() -> None:
+    told = report(*[[look("serve", 30, at, "", stats=STATS)] for at in (0, 2)])
+    told["processes"][0]["uptimeSeconds"] = 13.0
+    assert "observations, since the start" in shown(told)
+
+
 def classify(at: float, verdicts: int) -> Look:
     text = f"""
 # TYPE tidemark_verdicts counter

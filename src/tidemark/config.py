@@ -213,6 +213,20 @@ class Settings(BaseSettings):
         "info", description="The least that is logged."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_true_or_false(cls, values: Any) -> Any:
+        # They would be taken for 1 and 0.
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool):
+                raise ValueError(f"setting {name}: no setting is true or false; {cls._described(name)}")
+        return values
+
+    @classmethod
+    def _described(cls, name: str) -> str:
+        field = cls.model_fields.get(name)
+        return f"it is: {field.description}" if field else "there is none of that name"
+
     @model_validator(mode="after")
     def _rows_outlive_the_log(self) -> Self:
         if self.log_hours > 24 * (self.raw_days - 1):
@@ -251,6 +265,8 @@ def load(**flags: Any) -> Settings:
     named = os.environ.get("TIDEMARK_CONFIG")
     if named and not Path(named).is_file():
         raise CallerError(f"TIDEMARK_CONFIG names {named}, which is no file")
+    if not named and Path(CONFIG_FILE).is_dir():
+        raise CallerError(f"{CONFIG_FILE} is a folder here, and ought to be a file of settings: rename it")
     _refuse_unknown_variables()
     try:
         return Settings(**flags)
@@ -264,6 +280,8 @@ def load(**flags: Any) -> Settings:
                 f"{name!r} in {named or CONFIG_FILE} is no setting of Tidemark{meant} `tidemark up --help` lists them"
             ) from error
         told = first["msg"].removeprefix("Value error, ")
+        if first["type"].endswith("_type"):  # in Python's words
+            told = f"{first['input']!r} cannot be that; {Settings._described(str(first['loc'][0]))}"
         raise CallerError(f"setting {name}: {told}" if name else told) from error
     except (OSError, ValueError) as error:  # no right to read it; TOML that does not parse
         raise CallerError(f"cannot read {named or CONFIG_FILE}: {error}") from error

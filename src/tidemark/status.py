@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +33,9 @@ ASK_S: Final = 3.0
 AT_ONCE_MAX: Final = 16
 ROLES: Final = ("up", "nats", "simulate", "schedule", "poll", "classify", "serve")
 """In the order in which they are told."""
+OF_EVERY_UP: Final = ("schedule", "poll", "serve")
+"""What `up` runs whatever it was told."""
+MINUTE_S: Final = 60.0
 MIB: Final = 2**20
 BAR_COLUMNS: Final = 30
 
@@ -144,6 +147,7 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
     of_serve = next((look.stats for look in after if look.stats), None) or {}
     return {
         "processes": [_process(first, second) for first, second in pairs],
+        "missing": _missing({look.role for look in after}),
         "coverage": of_serve.get("coverage"),
         "freshnessSeconds": of_serve.get("freshnessSeconds"),
         "averageFollowerCount": of_serve.get("averageFollowerCount"),
@@ -159,6 +163,11 @@ def report(before: Sequence[Look], after: Sequence[Look]) -> dict[str, Any]:
         "suspicious": of_serve.get("suspicious"),
         "classification": of_serve.get("classification"),
     }
+
+
+def _missing(roles: Set[str]) -> list[str]:
+    """Who ought to run and does not: known only of what an `up` has started."""
+    return [role for role in OF_EVERY_UP if role not in roles] if "up" in roles else []
 
 
 def _process(before: Look, after: Look) -> dict[str, Any]:
@@ -278,9 +287,14 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
             "\n".join(_details(process)),
         )
     yield processes
+    serves = [process["uptimeSeconds"] for process in report["processes"] if process["role"] == "serve"]
+    answers = report["observationsTotal"] is not None
+    uptime_s = min(serves) if serves and answers else None
     freshness = report["freshnessSeconds"] or {}
     figures = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     figures.add_row("")
+    if missing := report["missing"]:
+        figures.add_row("[red]not running[/]", f"{', '.join(missing)}: the lines of `up` say why")
     figures.add_row("coverage", _text(report["coverage"], ".2%"))
     figures.add_row(
         "freshness",
@@ -289,12 +303,21 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     figures.add_row(
         "a second",
         f"{_text(report['observationsPerSecond'], ',.0f')} observations"
-        + ("" if report["observationsTotal"] is None else ", over the last minute"),
+        + (
+            ""
+            if uptime_s is None
+            else ", over the last minute"
+            if uptime_s > MINUTE_S
+            else ", since the start"
+        ),
     )
     figures.add_row("in the store", f"{_text(report['observationsTotal'], ',')} observations")
     if damaged := report["damagedParts"]:
         figures.add_row("[red]damaged[/]", f"parts of the store that cannot be read: {_counts(damaged)}")
-    figures.add_row("lag", f"{_text(report['lagBatches'], ',')} batches")
+    if answers and report["lagBatches"] is None:
+        figures.add_row("[red]the log is away[/]", "nothing new arrives: is NATS up?")
+    else:
+        figures.add_row("lag", f"{_text(report['lagBatches'], ',')} batches")
     figures.add_row("refused", _counts(report["refused"]))
     figures.add_row("average followers", _text(report["averageFollowerCount"], ",.1f"))
     yield figures

@@ -103,6 +103,17 @@ async def test_a_line_a_minute_without_a_terminal(monkeypatch: pytest.MonkeyPatc
     assert told[1]["event"] == "serve does not answer at the moment"
 
 
+async def test_a_log_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SUMMARY_S", 0.0)
+    monkeypatch.setattr(live, "ask", lambda _: STATS | {"lagBatches": None, "coverage": 0.0})
+    with structlog.testing.capture_logs() as told:
+        watching = asyncio.create_task(live.watch(Screen(as_json=False), "http://127.0.0.1:8000", list))
+        await until(lambda: len(told) >= 1, "a line")
+        watching.cancel()
+        await asyncio.wait({watching})
+    assert "is NATS up?" in told[0]["event"]
+
+
 async def test_few_observations_are_a_warning_once_there_was_time_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -57,6 +57,8 @@ STOP_PATIENCE_S: Final = 20.0
 FILES: Final = 100
 """Open files that are no connections to an API: the log, /metrics, what is compiled."""
 COMPLAIN_SECONDS: Final = 10.0
+TOLD_MAX: Final = 3
+"""Influencers that are named when it is said that some were not observed."""
 COMPILED_ANEW_S: Final = 5.0
 """Nothing is compiled in so short a time, only loaded."""
 
@@ -179,13 +181,15 @@ class _Poller:
                     await asyncio.sleep(retry_delay(attempt, self._chance))
             done = not len(positions) or self._pool.reachable.is_set()
             batch = round_.batch(tick.id)
+            unobserved = ", ".join(round_.unobserved(TOLD_MAX))
         for reason, count in refused.items():
             telemetry.REFUSED.labels(reason).inc(count)
-        self._complain(refused, tick, size - round_.batched)
+        missing = size - round_.batched
+        self._complain(refused, tick, f"{missing} not observed{unobserved and ': '}{unobserved}")
         await self._publish(tick, batch)
         return done
 
-    def _complain(self, refused: Counter[str], tick: Tick, missing: int) -> None:
+    def _complain(self, refused: Counter[str], tick: Tick, outcome: str) -> None:
         """Say what was refused, at most every ten seconds."""
         self._refused += refused
         now = time.monotonic()
@@ -193,7 +197,7 @@ class _Poller:
             logger.warning(
                 "answers were refused",
                 refused=dict(self._refused),
-                latest=f"pks {tick.first_pk}-{tick.last_pk}, {missing} not observed",
+                latest=f"pks {tick.first_pk}-{tick.last_pk}, {outcome}",
             )
             self._refused.clear()
             self._complained_at = now
@@ -218,7 +222,7 @@ class _Poller:
             telemetry.OBSERVATIONS.inc(len(batch))
         else:
             telemetry.REFUSED.labels("repeated").inc(len(batch))
-            self._complain(Counter(repeated=len(batch)), tick, len(batch))
+            self._complain(Counter(repeated=len(batch)), tick, f"{len(batch)} on the log already")
 
 
 async def _is_done(future: asyncio.Future[None], at: float) -> bool:

@@ -69,14 +69,21 @@ class Round:
         refused: Counter[str] = Counter()
         for outcome in np.flatnonzero(outcomes).tolist():
             if outcome not in (WAITING, OBSERVED):
-                reason = "status_4xx" if outcome == _FINAL else REASONS[outcome]
-                refused[reason] += int(outcomes[outcome])
+                refused[_reason(outcome)] += int(outcomes[outcome])
         return refused
 
     def wanting(self) -> npt.NDArray[np.int64]:
         """Positions of those without an observation that may have one: not those whom the API does not know."""
         outcome = self._outcome
         return np.flatnonzero((outcome != OBSERVED) & (outcome != _FINAL))
+
+    def unobserved(self, most: int) -> list[str]:
+        """Some of those without an observation, and why: `1000017 (range)`."""
+        outcome, first_pk = self._outcome, int(self._rounds.answers.pk[self.rows.start])
+        return [
+            f"{first_pk + position} ({_reason(int(outcome[position]))})"
+            for position in np.flatnonzero(outcome > OBSERVED)[:most].tolist()
+        ]
 
     @property
     def batched(self) -> int:
@@ -102,6 +109,10 @@ class Round:
             following_count=answers.following_count[rows],
             username=string_column(*pack(answers.username, answers.username_bytes, rows)),
         )
+
+
+def _reason(outcome: int) -> str:
+    return "status_4xx" if outcome == _FINAL else REASONS[outcome]
 
 
 class Rounds:

@@ -140,6 +140,8 @@ async def _lines(url: str) -> None:
         stats = await asyncio.to_thread(ask, f"{url}/v1/stats")
         if stats is None:
             logger.warning("serve does not answer at the moment", url=url)
+        elif stats["lagBatches"] is None:
+            logger.warning("the log is away, and nothing new arrives: is NATS up?", **summary(stats))
         elif too_few(stats, time.monotonic() - began):
             logger.warning(
                 "many are not observed in time; what poll says, and the API, tell why", **summary(stats)
