@@ -114,8 +114,6 @@ def spawn(tasks: set[asyncio.Task[None]], work: Awaitable[None], name: str) -> N
     async def guarded() -> None:
         try:
             await work
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             structlog.get_logger("tidemark").error(f"{name} failed", error=str(error), exc_info=error)
 

@@ -132,6 +132,13 @@ def test_the_bound_holds_however_many_jump(influencers: int) -> None:
     assert a_day - 2 <= sum(chosen) <= a_day + saved
 
 
+def test_what_is_saved_in_a_quiet_time_is_bounded() -> None:
+    bound = Bound(100_000, 86_400)
+    bound.choose([], 0)
+    saved = int(SHARE * SAVED_SHARE * 100_000)
+    assert bound.choose(list(range(5_000)), 30 * 86_400) == list(range(saved))
+
+
 def test_a_clock_that_steps_back_gives_nothing_away() -> None:
     bound = Bound(2_400, 86_400)
     assert bound.choose([1, 2, 3], 50_000) == [1]

@@ -187,6 +187,31 @@ async def test_a_store_that_fails_for_a_while_gets_all_in_the_end(
     await running
 
 
+async def test_what_a_stop_gave_up_is_stored_after_the_next_start(
+    served: Served, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def full(*columns: Any) -> None:
+        loop.call_soon_threadsafe(tried.set)
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(module, "BLOCK_SECONDS", 0.0)
+    await publish(log, verdicts({1_000: True}))
+    with monkeypatch.context() as failing:
+        failing.setattr(served.store, "insert_verdicts", full)
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(served.sink.run(served.connect, stop))
+        async with asyncio.timeout(PATIENCE_S):
+            await tried.wait()
+            stop.set()
+            await running
+    again = Served(served.store, log)
+    await again.take_all()
+    assert len(served.rows(1_000)) == 1
+
+
 async def test_a_new_store_reads_all_and_a_known_one_what_is_new(served: Served, log: Log) -> None:
     await publish(log, verdicts({1_000: True}))
     await served.take_all()
@@ -198,10 +223,14 @@ async def test_a_new_store_reads_all_and_a_known_one_what_is_new(served: Served,
     assert again.board.view.values.verdict.tolist() == [1, 1] + [-1] * 8
 
 
-async def test_who_was_not_watched_for_a_while_has_the_verdict_again(served: Served, log: Log) -> None:
+async def test_who_was_not_watched_for_a_while_has_the_verdict_again(
+    served: Served, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pk, counts = np.arange(1_000, 1_002, dtype=np.uint32), np.ones(2, np.uint32)
     await publish(log, verdicts({1_000: True, 1_001: False}))
     await served.take_all()
+    now_s = time.time
+    monkeypatch.setattr(time, "time", lambda: now_s() + 3_600)
     for population in (Population(1_000, 1_000), POPULATION):
         # As if it had been written down long after the verdicts came, by whom the other was not watched.
         board = Board(population)

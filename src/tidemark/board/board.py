@@ -40,8 +40,6 @@ class Board:
         self._memory = Spares()
         self.outside = 0
         """Rows ignored because their pk is not watched."""
-        self.restored_until_s = 0
-        """The newest second that `restore` was given."""
         self._writing = threading.Lock()
         """Held by whoever writes or copies the columns or writes the names."""
         self._publishing = threading.Lock()
@@ -112,8 +110,6 @@ class Board:
         count on their own. Idempotent. At a million rows it holds the lock for some 0.3 s: for the start.
         """
         rows = _newest_of_each(pk, observed_at)
-        if len(rows):
-            self.restored_until_s = max(self.restored_until_s, int(observed_at.max()))
         with self._writing:
             count, _ = self._put(
                 pk[rows].astype(np.uint32),

@@ -8,7 +8,6 @@ from collections import deque
 from typing import Final, Generic, TypeVar
 
 RETRY_MIN_S: Final = 2.0
-RETRY_MAX_S: Final = 60.0
 HAND_BACK_MIN_S: Final = 30.0
 HAND_BACK_MAX_S: Final = 3_600.0
 
@@ -61,8 +60,8 @@ class Agenda(Generic[Key]):
 
 
 def retry_delay(attempt: int, chance: random.Random) -> float:
-    """Seconds before the attempt after `attempt` (from 1): doubling from 2 to 60, half of it by chance."""
-    whole = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(attempt - 1, 16))
+    """Seconds before the attempt after `attempt` (from 1): doubling from 2, half of it by chance."""
+    whole = RETRY_MIN_S * 2.0 ** (attempt - 1)
     return chance.uniform(whole / 2, whole)
 
 

@@ -73,10 +73,6 @@ logger = structlog.get_logger("tidemark.sink")
 class Board(Protocol):
     """What the sink shows each batch to, before it is stored."""
 
-    @property
-    def restored_until_s(self) -> int:
-        """The newest second of what it was restored from, which may not be in the store; 0: nothing."""
-
     def same_second(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """(n,): which rows are of the very second in which their influencer was observed last."""
 
@@ -168,7 +164,7 @@ class Sink:
     async def run(self, connect: Callable[[], Awaitable[Consumer]], stop: asyncio.Event) -> None:
         """Take batches until `stop`; then store what was taken. `connect` gives the log's consumer."""
         newest = await asyncio.get_running_loop().run_in_executor(self._writer, self._store.max_observed_at)
-        self._seen = Seen(max(newest or 0, self._board.restored_until_s))
+        self._seen = Seen(newest or 0)
         block = Block()
         reader = ReconnectingConsumer(connect, stop, logger.warning, "the log cannot be read, trying again")
         give_up_at = float("inf")

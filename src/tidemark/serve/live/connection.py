@@ -136,18 +136,9 @@ class Connection(HttpToolsProtocol):
 def handles(scope: Scope) -> tuple[Callable[[], None], Callable[[], int]]:
     """How to drop the connection of this request, and how to see what is unsent in this process, in bytes.
 
-    Prepares it for a stream: from now on a write waits as soon as the kernel takes no more. Under another
-    server than ours the request is cancelled instead, and nothing is seen.
+    Prepares it for a stream: from now on a write waits as soon as the kernel takes no more.
     """
-    transport: asyncio.Transport | None = scope.get("extensions", {}).get(EXTENSION)
-    if transport is None:
-        task = asyncio.current_task()
-        assert task is not None
-        return lambda: _cancel(task), lambda: 0
+    transport: asyncio.Transport = scope["extensions"][EXTENSION]
     transport.set_write_buffer_limits(0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return transport.abort, transport.get_write_buffer_size
-
-
-def _cancel(task: asyncio.Task[object]) -> None:
-    task.cancel()
