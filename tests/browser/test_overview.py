@@ -165,6 +165,17 @@ def test_there_are_no_barriers(visit: Visit, path: str, dark: bool) -> None:
     assert [(one["id"], [node["html"][:150] for node in one["nodes"]]) for one in found["violations"]] == []
 
 
+def test_the_http_api_has_a_page_that_needs_no_other_host(visit: Visit) -> None:
+    visitor = visit()
+    page = visitor.page
+    page.goto(f"{visitor.url}/docs")
+    stats = page.locator("[id$=stats_v1_stats_get]")
+    stats.get_by_role("button").first.click()
+    stats.get_by_role("button", name="Try it out").click()
+    stats.get_by_role("button", name="Execute").click()
+    expect(stats.locator(".live-responses-table")).to_contain_text("averageFollowerCount")
+
+
 def test_long_names_hide_nothing(visit: Visit, scene: Scene) -> None:
     """Not the flag of who is suspicious, and the page does not grow wider than the window."""
     visitor = visit(phone=True)

@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def visitor(folder: Path) -> httpx.AsyncClient:
-    app = FastAPI()
+    app = FastAPI(docs_url=None)
     app.include_router(router(Dashboard.load(folder)))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
@@ -48,8 +48,9 @@ async def test_both_pages_are_one_document(client: httpx.AsyncClient) -> None:
         assert (await client.get(path)).content == page.content
 
 
-async def test_nothing_inline_and_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
-    page = await client.get("/")
+@pytest.mark.parametrize("path", ["/", "/docs"])
+async def test_nothing_inline_and_nothing_from_elsewhere(client: httpx.AsyncClient, path: str) -> None:
+    page = await client.get(path)
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -61,7 +62,10 @@ async def test_nothing_inline_and_nothing_from_elsewhere(client: httpx.AsyncClie
 
 
 async def test_everything_that_is_named_is_there_and_kept_for_ever(client: httpx.AsyncClient) -> None:
-    names = re.findall(r'(?:src|href)="(/static/[^"]+)"', (await client.get("/")).text)
+    named = r'(?:src|href)="(/static/[^"]+)"'
+    for name in re.findall(named, (await client.get("/docs")).text):
+        assert (await client.get(name)).status_code == 200, name
+    names = re.findall(named, (await client.get("/")).text)
     assert len(names) > 10
     imports = 0
     for name in names:
@@ -106,6 +110,7 @@ async def test_another_version_is_not_mixed_in(client: httpx.AsyncClient, folder
 async def test_without_the_chart_library_the_page_says_what_to_do(folder: Path) -> None:
     shutil.rmtree(folder / "vendor")
     async with visitor(folder) as client:
-        page = await client.get("/")
-    assert page.status_code == 503
-    assert "make setup" in page.text
+        for path in ("/", "/docs"):
+            page = await client.get(path)
+            assert page.status_code == 503
+            assert "make setup" in page.text

@@ -52,7 +52,7 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
         title="Tidemark",
         version=__version__,
         summary="How high the tide of followers stands, for every influencer, every minute.",
-        docs_url="/docs",
+        docs_url=None,  # FastAPI's page takes its script from another host
         redoc_url=None,
         # Off, as nobody reads it, rather than asked about with every request: see /metrics.
         telemetry={"tracing": False, "metrics": False, "logs": False},

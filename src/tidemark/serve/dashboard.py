@@ -1,4 +1,5 @@
-"""What does a browser get that opens the dashboard? Two pages, which are one document, and what they load.
+"""What does a browser get that opens the dashboard? Two pages, which are one document, the page of the HTTP API, and
+what they load.
 
 Everything is read, hashed and compressed once, at the start; a request is a look-up. The address of a file holds a
 hash over all of them, so a browser keeps a file for ever and yet never mixes two versions.
@@ -21,7 +22,13 @@ from tidemark.serve.compression import reads_gzip
 
 FOLDER: Final = Path(__file__).parent / "dashboard"
 DOCUMENT: Final = "index.html"
-VENDOR: Final = ("vendor/uPlot.esm.js", "vendor/uPlot.min.css")
+API_DOCUMENT: Final = "api.html"
+VENDOR: Final = (
+    "vendor/uPlot.esm.js",
+    "vendor/uPlot.min.css",
+    "vendor/swagger-ui-bundle.js",
+    "vendor/swagger-ui.css",
+)
 """What `make setup` copies from npm."""
 
 TYPES: Final = {
@@ -38,7 +45,8 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from other hosts and nothing inline. uPlot styles its elements through the CSSOM, which is allowed."""
+"""Nothing from other hosts and nothing inline. uPlot and Swagger UI style their elements through the CSSOM, which is
+allowed."""
 SECURITY: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -47,7 +55,7 @@ SECURITY: Final = {
 }
 
 MISSING: Final = (
-    "the dashboard's chart library is missing: run `make setup`, which brings it from npm, and start again"
+    "libraries of the dashboard are missing: run `make setup`, which brings them from npm, and start again"
 )
 
 logger = structlog.get_logger("tidemark.serve")
@@ -74,19 +82,21 @@ class Dashboard:
     """The dashboard as it is sent."""
 
     document: File
+    api_document: File
+    """The page of the HTTP API, which reads /openapi.json."""
     files: dict[str, File]
     """By name below `/static/{version}/`."""
     version: str
     complete: bool
-    """Whether the chart library is there; without it the document is a page that says so."""
+    """Whether the libraries are there; without them the documents are a page that says so."""
 
     @classmethod
     def load(cls, folder: Path = FOLDER) -> Dashboard:
-        """Read and compress what is in the folder: about 0.1 s."""
+        """Read and compress what is in the folder: about 0.3 s."""
         names = sorted(
             path.relative_to(folder).as_posix()
             for path in folder.rglob("*")
-            if path.suffix in TYPES and path.name != DOCUMENT
+            if path.suffix in TYPES and path.suffix != ".html"
         )
         bodies = {name: (folder / name).read_bytes() for name in names}
         digest = hashlib.sha256()
@@ -96,9 +106,12 @@ class Dashboard:
         complete = all(name in bodies for name in VENDOR)
         if not complete:
             logger.warning(MISSING)
-        document = _document((folder / DOCUMENT).read_text(), bodies, version) if complete else _refusal()
+        documents = [
+            _document((folder / name).read_text(), bodies, version) if complete else _refusal()
+            for name in (DOCUMENT, API_DOCUMENT)
+        ]
         return cls(
-            File.of(DOCUMENT, document.encode()),
+            *(File.of(DOCUMENT, document.encode()) for document in documents),
             {name: File.of(name, body) for name, body in bodies.items()},
             version,
             complete,
@@ -117,17 +130,25 @@ def _refusal() -> str:
 
 
 def router(dashboard: Dashboard) -> APIRouter:
-    """The pages `/` and `/influencers/{pk}`, and `/static/`."""
+    """The pages `/` and `/influencers/{pk}`, `/docs`, and `/static/`."""
     routes = APIRouter(include_in_schema=False)
+
+    def document(request: Request, file: File) -> Response:
+        answer = _sent(request, file, ASK_AGAIN)
+        if not dashboard.complete and answer.status_code == 200:
+            answer.status_code = 503
+        return answer
 
     @routes.get("/")
     @routes.get("/influencers/{pk}")
     async def page(request: Request) -> Response:
         """One document for both pages: the browser reads the path."""
-        answer = _sent(request, dashboard.document, ASK_AGAIN)
-        if not dashboard.complete and answer.status_code == 200:
-            answer.status_code = 503
-        return answer
+        return document(request, dashboard.document)
+
+    @routes.get("/docs")
+    async def docs(request: Request) -> Response:
+        """The HTTP API, with forms to try it."""
+        return document(request, dashboard.api_document)
 
     @routes.get("/static/{version}/{name:path}")
     async def static(request: Request, version: str, name: str) -> Response:
