@@ -106,16 +106,13 @@ class Dashboard:
         complete = all(name in bodies for name in VENDOR)
         if not complete:
             logger.warning(MISSING)
-        documents = [
-            _document((folder / name).read_text(), bodies, version) if complete else _refusal()
-            for name in (DOCUMENT, API_DOCUMENT)
-        ]
-        return cls(
-            *(File.of(DOCUMENT, document.encode()) for document in documents),
-            {name: File.of(name, body) for name, body in bodies.items()},
-            version,
-            complete,
-        )
+
+        def document(name: str) -> File:
+            text = _document((folder / name).read_text(), bodies, version) if complete else _refusal()
+            return File.of(name, text.encode())
+
+        files = {name: File.of(name, body) for name, body in bodies.items()}
+        return cls(document(DOCUMENT), document(API_DOCUMENT), files, version, complete)
 
 
 def _document(text: str, names: dict[str, bytes], version: str) -> str:
