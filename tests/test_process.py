@@ -190,8 +190,10 @@ def test_ctrl_c_afterwards_is_pythons_own() -> None:
 
 
 def _run(program: str) -> subprocess.CompletedProcess[str]:
+    """As from a terminal: a shell has what it starts in the background ignore Ctrl-C, and the tests with it."""
+    terminal = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", terminal + textwrap.dedent(program)],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
