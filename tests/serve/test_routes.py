@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import numpy as np
@@ -13,14 +12,13 @@ import pytest
 from fastapi import FastAPI
 
 from tidemark.board import Board
-from tidemark.board.table import record_batches
 from tidemark.messages import Batch, string_array
 from tidemark.population import Population
 from tidemark.serve import compression
 from tidemark.serve.app import create
 from tidemark.serve.figures import Figures
 from tidemark.serve.gains import Gains
-from tidemark.serve.role import Server, listen, restore
+from tidemark.serve.role import Server, listen
 from tidemark.serve.routes import Sources
 from tidemark.store.clickhouse import Store
 from tidemark.store.sink import Sink
@@ -48,22 +46,30 @@ Address = tuple[str, int]
 DEADLINE_S = 60
 
 
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
-    store = Store.open(f"chdb://{tmp_path}/store")
-    board = Board(POPULATION)
-    sink = Sink(store, board, POPULATION.first)
-    for minute in (2, 1, 0):
-        taken = batch(NOW_S - 60 * minute, more=minute)
-        board.apply(taken)
+TAKEN = [batch(NOW_S - 60 * minute, more=minute) for minute in (2, 1, 0)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Nobody here writes to it."""
+    store = Store.open(f"chdb://{tmp_path_factory.mktemp('routes')}/store")
+    for taken in TAKEN:
         at = (taken.observed_at_ms // 1_000).astype(np.uint32)
         store.insert_observations(taken.pk, at, taken.follower_count, taken.following_count)
+    store.insert_average(NOW_S, 9, float(FOLLOWERS.mean()))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def app(store: Store) -> FastAPI:
+    board = Board(POPULATION)
+    for taken in TAKEN:
+        board.apply(taken)
     board.publish(NOW_S * 1_000)
     board.names.reindex()
-    store.insert_average(NOW_S, 9, float(FOLLOWERS.mean()))
-    gains = Gains(board, store, 60)
-    yield create(Sources(board, store, Figures(board, sink, 60_000), gains))
-    store.close()
+    figures = Figures(board, Sink(store, board, POPULATION.first), 60_000)
+    return create(Sources(board, store, figures, Gains(board, store, 60)))
 
 
 @pytest.fixture
@@ -274,60 +280,3 @@ async def test_health_readiness_metrics_and_documentation(client: httpx.AsyncCli
     answers = schema["paths"]["/v1/influencers/{pk}"]["get"]["responses"]
     assert answers["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Influencer")
     assert (await client.get("/docs")).status_code == 200
-
-
-async def test_what_came_after_the_last_minute_is_restored_also_when_a_poller_was_ahead(
-    tmp_path: Path,
-) -> None:
-    store = Store.open(f"chdb://{tmp_path}/store")
-    try:
-        board, pk = Board(POPULATION), np.array([1_000, 1_001], np.uint32)
-        at = np.array([NOW_S + 1_800, NOW_S - 5], np.uint32)
-        board.restore(pk, pk, pk, at)
-        view = board.publish(NOW_S * 1_000)
-        store.replace_influencers(record_batches(view))
-        store.insert_average(NOW_S, view.total, 1.0)
-        # Between that and a kill:
-        store.insert_observations(pk[1:], at[1:] + 6, np.array([99], np.uint32), pk[1:])
-        store.insert_verdicts(pk[1:], at[1:] + 6, np.array([True]))
-        restored = Board(POPULATION)
-        restore(restored, store, 60, 86_400)
-        latest = restored.view.latest(1_001)
-        assert latest is not None
-        assert (latest.follower_count, latest.suspicious) == (99, True)
-    finally:
-        store.close()
-
-
-def test_who_was_not_watched_for_a_while_is_restored(tmp_path: Path) -> None:
-    store = Store.open(f"chdb://{tmp_path}/store")
-    try:
-        now_s = int(time.time())
-        pk = np.array([1_000, 1_001], np.uint32)
-        store.insert_observations(pk, np.array([now_s - 10, now_s - 3_000], np.uint32), pk, pk)
-        fewer = Board(Population(1_000, 1_000))
-        restore(fewer, store, 3_600, 86_400)
-        store.replace_influencers(record_batches(fewer.view))
-        store.insert_average(now_s, fewer.view.total, 1.0)
-        wider = Board(POPULATION)
-        restore(wider, store, 3_600, 86_400)
-        assert [one.pk for one in wider.view.leaderboard(10)] == [1_001, 1_000]
-    finally:
-        store.close()
-
-
-async def test_the_board_is_restored_from_the_store(tmp_path: Path) -> None:
-    store = Store.open(f"chdb://{tmp_path}/store")
-    try:
-        taken = batch(NOW_S)
-        at = (taken.observed_at_ms // 1_000).astype(np.uint32)
-        store.insert_usernames(taken.pk, taken.username, at)
-        store.insert_observations(taken.pk, at, taken.follower_count, taken.following_count)
-        board = Board(POPULATION)
-        restore(board, store, 60, 86_400)
-        latest = board.view.latest(1_003)
-        assert latest is not None
-        assert (latest.username, latest.follower_count, latest.rank) == ("influencer-1003", 200, 3)
-        assert board.view.latest(1_009) is None
-    finally:
-        store.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -113,6 +114,12 @@ class Dashboard:
 
         files = {name: File.of(name, body) for name, body in bodies.items()}
         return cls(document(DOCUMENT), document(API_DOCUMENT), files, version, complete)
+
+
+@cache
+def own() -> Dashboard:
+    """The dashboard of this Tidemark, read once: it does not change under a process."""
+    return Dashboard.load()
 
 
 def _document(text: str, names: dict[str, bytes], version: str) -> str:
