@@ -7,16 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+
+from tidemark.cli import main
 
 
-def tidemark(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tidemark", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
+def tidemark(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, prog_name="tidemark")
 
 
 @pytest.mark.parametrize(
@@ -42,9 +39,9 @@ def tidemark(*arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str) -> None:
     done = tidemark(*arguments)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    assert isinstance(done.exception, SystemExit)
     assert done.stdout == ""
 
 
@@ -54,7 +51,7 @@ def test_a_wrong_flag_is_status_2_and_says_which(arguments: list[str], says: str
 )
 def test_help_teaches(command: str) -> None:
     done = tidemark(command, "--help")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert f"Usage: tidemark {command}" in done.stdout
     assert "--" in done.stdout
 
@@ -80,7 +77,13 @@ def test_up_has_the_flags_that_other_programs_rely_on() -> None:
 
 
 def test_a_replay_makes_no_store_where_none_was(tmp_path: Path) -> None:
-    done = tidemark("replay", "--data", str(tmp_path / "mistyped"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tidemark", "replay", "--data", str(tmp_path / "mistyped")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert f"there is no store in {tmp_path / 'mistyped' / 'store'}" in done.stderr
     assert not (tmp_path / "mistyped").exists()
