@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +52,12 @@ def test_verdicts_come_back(rows: dict[int, tuple[bool, int, int]]) -> None:
         assert getattr(got, column).dtype == getattr(sent, column).dtype
         assert getattr(got, column).tolist() == getattr(sent, column).tolist()
     assert len(got) == len(rows)
+
+
+@pytest.mark.parametrize("calls", [-1, 10**30])
+def test_calls_in_flight_that_cannot_be(calls: int) -> None:
+    with pytest.raises(MessageError, match="calls in flight"):
+        Verdicts.decode(replace(verdicts({1: (True, 5, 6)}), in_flight=calls).encode())
 
 
 def test_verdicts_of_a_clock_that_is_not_set_count_from_when_they_came() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tidemark.messages import (
     BATCH_MAX_ROWS,
     COUNT_MAX,
+    TICK_ID_MAX_CHARACTERS,
     TIME_MAX_MS,
     USERNAME_MAX_CHARACTERS,
     Batch,
@@ -257,6 +259,23 @@ def test_a_batch_of_too_many_rows() -> None:
     )
     with pytest.raises(MessageError, match="rows"):
         Batch.decode(too_many.encode())
+
+
+def test_a_small_message_does_not_become_a_large_batch() -> None:
+    n = 1_500_000
+    zeros = np.zeros(n, np.uint32)
+    bomb = Batch("t", zeros, np.zeros(n, np.int64), zeros, zeros, pa.repeat("", n)).encode()
+    assert len(bomb) < 10_000
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(MessageError, match="becomes 36000"):
+        Batch.decode(bomb)
+    assert pa.default_memory_pool().max_memory() == before
+
+
+def test_a_batch_with_an_id_that_is_too_long_to_be_remembered() -> None:
+    long = replace(SOUND, tick_id="1" * (TICK_ID_MAX_CHARACTERS + 1))
+    with pytest.raises(MessageError, match="characters"):
+        Batch.decode(long.encode())
 
 
 def test_a_username_that_is_no_utf8() -> None:

@@ -12,6 +12,7 @@ Four messages, all checked when they are read; those in columns carry a version:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -35,6 +36,10 @@ VERDICT_PAST_MAX_S: Final = 86_400
 """A verdict waits for the log for minutes; one so old when it comes is of a clock that is not set."""
 BATCH_MAX_ROWS: Final = 100_000
 """A batch of one shard holds up to 3,334 rows; a larger one is not ours."""
+BATCH_MAX_BYTES: Final = 30_000_000
+"""What such a batch becomes when it is decompressed, with names of 64 characters of four bytes."""
+TICK_ID_MAX_CHARACTERS: Final = 100
+"""Two pks, a time and a checksum are 50 at most; the ids of many batches are remembered."""
 
 
 class MessageError(LogError):
@@ -137,6 +142,8 @@ class Batch:
     def decode(cls, data: bytes) -> Batch:
         """Raises MessageError when `data` is not a whole, sound batch of a version known here."""
         record, (tick_id,) = _read(data, _SCHEMA, ("tick",), "a batch")
+        if len(tick_id) > TICK_ID_MAX_CHARACTERS:
+            raise MessageError(f"a batch has an id of {len(tick_id)} characters")
         pk, at, followers, followings = (_numpy(record.column(i)) for i in range(4))
         _check_lengths(record.column(4))
         if len(pk) and not (int(at.min()) > 0 and int(at.max()) < TIME_MAX_MS):
@@ -293,12 +300,14 @@ def _read(
                 raise MessageError(f"{what} of version {version}; this Tidemark reads {VERSION}: update it")
             if not reader.schema.remove_metadata().equals(schema):
                 raise MessageError(f"{what} has other columns than are known here")
+            if (size := _becomes_bytes(data)) > BATCH_MAX_BYTES:
+                raise MessageError(f"{what} becomes {size} bytes, more than {BATCH_MAX_BYTES}")
             record = reader.read_next_batch()
             record.validate(full=True)
         told = [metadata[f"tidemark.{name}".encode()].decode() for name in facts]
     except MessageError:
         raise
-    except (pa.ArrowException, OSError, StopIteration, KeyError, UnicodeDecodeError, ValueError) as error:
+    except (pa.ArrowException, OSError, StopIteration, KeyError, ValueError, struct.error) as error:
         raise MessageError(f"a message on the log is not {kind or what}: {error}") from error
     if any(column.null_count for column in record.columns):
         raise MessageError(f"{what} has missing values")
@@ -308,6 +317,41 @@ def _read(
     if len(pk) > 1 and not bool((pk[1:] > pk[:-1]).all()):
         raise MessageError(f"the pks of {what} do not increase")
     return record, told
+
+
+def _becomes_bytes(data: bytes) -> int:
+    """How many bytes the first record batch of an Arrow IPC stream says that it becomes, without making it.
+
+    Arrow takes its word for it, and 45 kB may say gigabytes. A compressed buffer begins with its size, an int64 (-1: it
+    is not compressed after all); where the buffers lie stands in the message's flatbuffer:
+    https://arrow.apache.org/docs/format/Columnar.html#recordbatch-message
+    Raises ArrowException, StopIteration, ValueError or struct.error for what is none.
+    """
+    reader = pa.ipc.MessageReader.open_stream(data)
+    reader.read_next_message()  # the schema
+    message = reader.read_next_message()
+    if message.type != "record batch":
+        raise ValueError(f"a {message.type} where a record batch ought to be")
+    head, body = message.metadata.to_pybytes(), message.body or b""
+
+    def follow(at: int) -> int:
+        return at + int(struct.unpack_from("<I", head, at)[0])
+
+    def field(table: int, number: int) -> int:
+        """Where a field of a table lies; 0 where it is left out."""
+        names = table - int(struct.unpack_from("<i", head, table)[0])
+        place = 4 + 2 * number
+        known = place < struct.unpack_from("<H", head, names)[0]
+        at = int(struct.unpack_from("<H", head, names + place)[0]) if known else 0
+        return table + at if at else 0
+
+    record = follow(field(follow(0), 2))  # Message.header
+    if not field(record, 3):  # RecordBatch.compression
+        return len(body)
+    buffers = follow(field(record, 2))  # RecordBatch.buffers
+    (count,) = struct.unpack_from("<I", head, buffers)
+    pairs = struct.iter_unpack("<qq", head[buffers + 4 : buffers + 4 + 16 * count])
+    return sum(max(length, struct.unpack_from("<q", body, at)[0]) for at, length in pairs if length)
 
 
 def _check_lengths(usernames: pa.StringArray) -> None:
