@@ -63,6 +63,13 @@ def test_each_rest_is_twice_as_long_up_to_a_bound() -> None:
     )  # a new failure starts from the shortest
 
 
+def test_those_who_rest_at_once_do_not_come_back_at_once() -> None:
+    breakers = [Breaker() for _ in range(20)]
+    for breaker in breakers:
+        breaker.failed(100.0, breaker.failures_max)
+    assert len({breaker.retry_at for breaker in breakers}) == 20
+
+
 def test_failures_of_requests_that_were_on_their_way_do_not_prolong_the_rest() -> None:
     breaker = opened()
     retry_at = breaker.retry_at

@@ -181,6 +181,21 @@ def test_a_single_failure_among_many_changes_nothing() -> None:
     assert limit.value == IN_FLIGHT_START
 
 
+def test_some_failures_without_work_for_the_limit_do_not_raise_it() -> None:
+    limit = InFlightLimit(512)
+    for second in range(1, 60):
+        limit.update(second, 990, 10, 1.0, saturated=False)
+    assert limit.value == IN_FLIGHT_START
+
+
+def test_a_step_down_from_a_time_with_little_work_is_taken_back_if_as_many_fail() -> None:
+    """The rate of that time tells nothing: there was less to answer."""
+    limit = InFlightLimit(512)
+    assert limit.update(1.0, 950, 50, 1.0, saturated=False) < IN_FLIGHT_START
+    limit.update(2.0, IN_FLIGHT_START, 0, 1.0, saturated=True)  # of before the step
+    assert limit.update(3.0, 950, 50, 1.0, saturated=True) == IN_FLIGHT_START
+
+
 def test_the_plateau_is_probed_now_and_then() -> None:
     asking = Asking()
     asking.ask(queueing(0.05, 4_000), 60)
