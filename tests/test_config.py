@@ -228,6 +228,13 @@ def test_a_wrong_address_is_told_without_its_secrets(wrong: dict[str, str]) -> N
     assert wrong.popitem()[1].rpartition("@")[2] in str(refused.value)
 
 
+def test_a_list_where_one_address_ought_to_be_is_told_without_its_secrets() -> None:
+    Path(CONFIG_FILE).write_text('store = ["clickhouse://me:secret@host:8123"]')
+    with pytest.raises(CallerError, match="host:8123") as refused:
+        load()
+    assert "secret" not in str(refused.value)
+
+
 def test_a_relative_data_folder_makes_an_absolute_store(tmp_path: Path) -> None:
     assert load(data=Path("here")).store_dsn == f"chdb://{tmp_path / 'here' / 'store'}"
     assert load(store="clickhouse://user:word@host:8123").store_dsn == "clickhouse://user:word@host:8123"

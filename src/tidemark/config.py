@@ -281,7 +281,8 @@ def load(**flags: Any) -> Settings:
             ) from error
         told = first["msg"].removeprefix("Value error, ")
         if first["type"].endswith("_type"):  # in Python's words
-            told = f"{first['input']!r} cannot be that; {Settings._described(str(first['loc'][0]))}"
+            given = without_secrets(repr(first["input"]))
+            told = f"{given} cannot be that; {Settings._described(str(first['loc'][0]))}"
         raise CallerError(f"setting {name}: {told}" if name else told) from error
     except (OSError, ValueError) as error:  # no right to read it; TOML that does not parse
         raise CallerError(f"cannot read {named or CONFIG_FILE}: {error}") from error

@@ -73,7 +73,7 @@ async def poll(settings: Settings, stop: asyncio.Event) -> None:
     held = within_files(connections, raise_file_limit(), FILES, "--max-in-flight")
     if held < connections:
         in_flight = max(1, held // len(settings.api)) * settings.pipeline
-        settings = settings.model_copy(update={"max_in_flight": in_flight})
+        settings = settings.model_copy(update={"max_in_flight": min(settings.max_in_flight, in_flight)})
     began = time.monotonic()
     await asyncio.to_thread(compile_ahead)
     if time.monotonic() - began > COMPILED_ANEW_S:

@@ -216,9 +216,9 @@ class Address:
         """Answers that say that the API cannot; they are among `answered` and among `_failed`."""
         self._failed = 0
         self._unknown = 0
-        """404s; as the next."""
+        """Answers 404; they are among `answered`."""
         self._unknown_in_a_row = 0
-        """404s, up to the last sweep, since an answer that was none."""
+        """Up to the last sweep: answers 404 since there was another one."""
 
     @property
     def allowed(self) -> int:
