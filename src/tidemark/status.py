@@ -289,7 +289,6 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     yield processes
     serves = [process["uptimeSeconds"] for process in report["processes"] if process["role"] == "serve"]
     answers = report["observationsTotal"] is not None
-    uptime_s = min(serves) if serves and answers else None
     freshness = report["freshnessSeconds"] or {}
     figures = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     figures.add_row("")
@@ -303,13 +302,7 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     figures.add_row(
         "a second",
         f"{_text(report['observationsPerSecond'], ',.0f')} observations"
-        + (
-            ""
-            if uptime_s is None
-            else ", over the last minute"
-            if uptime_s > MINUTE_S
-            else ", since the start"
-        ),
+        + _over(min(serves) if serves and answers else None),
     )
     figures.add_row("in the store", f"{_text(report['observationsTotal'], ',')} observations")
     if damaged := report["damagedParts"]:
@@ -323,6 +316,13 @@ def tables(report: Mapping[str, Any]) -> Iterator[Table]:
     yield figures
     if verdicts := report["suspicious"]:
         yield _verdicts(verdicts)
+
+
+def _over(uptime_s: float | None) -> str:
+    """Over which time the rate is that `serve` tells."""
+    if uptime_s is None:
+        return ""
+    return ", over the last minute" if uptime_s > MINUTE_S else ", since the start"
 
 
 def _verdicts(verdicts: Mapping[str, int]) -> Table:

@@ -63,8 +63,8 @@ async def test_a_round_from_the_order_to_the_batch() -> None:
         assert round_.ended
         assert round_.refused() == {"status_4xx": 1, "range": 1}
         assert round_.wanting().tolist() == [4]
-        assert round_.unobserved(3) == ["13 (status_4xx)", "14 (range)"]
-        assert round_.unobserved(1) == ["13 (status_4xx)"]
+        assert round_.unobserved(3) == "13 (status_4xx), 14 (range)"
+        assert round_.unobserved(1) == "13 (status_4xx)"
 
         rounds.ask(round_, round_.wanting())
         assert not round_.ended

@@ -181,11 +181,11 @@ class _Poller:
                     await asyncio.sleep(retry_delay(attempt, self._chance))
             done = not len(positions) or self._pool.reachable.is_set()
             batch = round_.batch(tick.id)
-            unobserved = ", ".join(round_.unobserved(TOLD_MAX))
+            unobserved = round_.unobserved(TOLD_MAX)
         for reason, count in refused.items():
             telemetry.REFUSED.labels(reason).inc(count)
-        missing = size - round_.batched
-        self._complain(refused, tick, f"{missing} not observed{unobserved and ': '}{unobserved}")
+        outcome = f"{size - round_.batched} not observed"
+        self._complain(refused, tick, f"{outcome}: {unobserved}" if unobserved else outcome)
         await self._publish(tick, batch)
         return done
 

@@ -77,13 +77,13 @@ class Round:
         outcome = self._outcome
         return np.flatnonzero((outcome != OBSERVED) & (outcome != _FINAL))
 
-    def unobserved(self, most: int) -> list[str]:
-        """Some of those without an observation, and why: `1000017 (range)`."""
+    def unobserved(self, most: int) -> str:
+        """Some of those without an observation, and why: `1000017 (range), 1000020 (timeout)`; "" without any."""
         outcome, first_pk = self._outcome, int(self._rounds.answers.pk[self.rows.start])
-        return [
+        return ", ".join(
             f"{first_pk + position} ({_reason(int(outcome[position]))})"
             for position in np.flatnonzero(outcome > OBSERVED)[:most].tolist()
-        ]
+        )
 
     @property
     def batched(self) -> int:
