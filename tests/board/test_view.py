@@ -96,6 +96,13 @@ def test_freshness_by_nearest_rank(batch_of: BatchOf) -> None:
     )
 
 
+def test_freshness_is_told_to_the_millisecond(batch_of: BatchOf) -> None:
+    """Times of today as fractions of seconds, one less the other, are 6.999000072479248."""
+    board, at_ms = Board(Population(0, 9)), 1_795_780_000_000
+    board.apply(batch_of([(1, at_ms, 0, 0, "x")]))
+    assert board.publish(1).freshness(at_ms + 6_999) == Freshness(6.999, 6.999, 6.999)
+
+
 def test_freshness_of_some_who_were_not_observed_for_days(batch_of: BatchOf) -> None:
     board = Board(Population(0, 399))
     ages_s = [*range(198), 40 * 86_400, 50 * 86_400]

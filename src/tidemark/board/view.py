@@ -182,7 +182,7 @@ class View:
         """
         if not self.total:
             return None
-        p50, p99, oldest = (max(now_ms / 1000 - at, 0.0) for at in self._observed_at_percentiles)
+        p50, p99, oldest = (max(now_ms - 1_000 * at, 0) / 1_000 for at in self._observed_at_percentiles)
         return Freshness(p50, p99, oldest)
 
     @cached_property

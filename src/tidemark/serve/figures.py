@@ -99,7 +99,7 @@ class Figures:
                 share=view.classified(now_ms / 1_000 - (1 + LATE_SHARE) * self._progress.interval_s),
                 oldest_verdict_seconds=None
                 if view.oldest_verdict_at is None
-                else max(now_ms / 1_000 - view.oldest_verdict_at, 0.0),
+                else max(now_ms - 1_000 * view.oldest_verdict_at, 0) / 1_000,
                 verdicts_per_second=0.0,
                 in_flight=0,
                 latency_seconds=None,
