@@ -280,7 +280,7 @@ def test_states_that_people_meet(visit: Visit, scene: Scene) -> None:
         expect(page.locator("[data-field=body]")).to_be_hidden()
     page.goto(f"{visitor.url}/influencers/{UNOBSERVED}")
     expect(page.locator("[data-field=notice]")).to_contain_text("Not observed yet")
-    expect(page.locator(".plot-empty").first).to_contain_text("Nothing was observed")
+    expect(page.locator(".plot-empty")).to_have_text(["Nothing has been observed yet."] * 3)
     scene.observe(UNOBSERVED, 1_234, 0)
     expect(page.locator("[data-field=followerCount]")).to_have_text("1,234")
     expect(page.locator("[data-field=followerRatio]")).to_have_text("\N{EN DASH}")

@@ -31,6 +31,7 @@ export class History {
   #pressScale;
   /** One or two of {pk, name, series (null until loaded), recent (the observations that came last)}. */
   #shown;
+  #never = false; // whether the first one was never observed
   #loaded = ""; // of which influencers and range the points are
 
   constructor(root, pk, followed) {
@@ -113,10 +114,17 @@ export class History {
     plots.dataset.range = ranges.isZoomed(this.#timeline.range) ? "zoomed" : this.#timeline.range.preset;
   }
 
+  /** There is nothing of the first one, in no range. */
+  neverObserved() {
+    this.#never = true;
+    this.draw();
+  }
+
   /** Take an observation, the JSON of an influencer, if it belongs to one of those shown and into the range. */
   observe(influencer) {
     const one = this.#shown.find((shown) => shown.pk === influencer.pk);
     if (!one) return;
+    this.#never &&= one !== this.#shown[0];
     this.#named(one, influencer.username);
     const observation = { ...influencer, at: Date.parse(influencer.observedAt) / 1_000 };
     one.recent = [...one.recent, observation].slice(-RECENT_MOST);
@@ -192,7 +200,7 @@ export class History {
   #showEmpty(loaded) {
     const nothing = loaded.every((one) => !one.series.time.length);
     const all = h("button", { type: "button", click: () => this.#timeline.go({ preset: "all", from: null, to: null }) }, "Show all there is");
-    const everything = this.#timeline.range.preset === "all" && this.#timeline.endsNow;
+    const everything = this.#never || (this.#timeline.range.preset === "all" && this.#timeline.endsNow);
     const text = everything ? "Nothing has been observed yet." : "Nothing was observed in this range.";
     this.#charts.forEach((chart, m) => {
       const valueless = loaded.every((one) => one.series[MEASURES[m].name].every((value) => value == null));

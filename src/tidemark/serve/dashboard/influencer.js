@@ -66,8 +66,10 @@ export function show(main, pk, live) {
       live.answered();
     } catch (error) {
       if (error.status === 422) unknown(error);
-      else if (error.status === 404) tell(`${error.title}. ${pk} is watched; the page fills by itself with the first observation.`);
-      else if (!latest) tell("The server does not answer. The page tries again by itself.");
+      else if (error.status === 404) {
+        tell(`${error.title}. ${pk} is watched; the page fills by itself with the first observation.`);
+        history.neverObserved();
+      } else if (!latest) tell("The server does not answer. The page tries again by itself.");
     }
   }
 
