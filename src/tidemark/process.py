@@ -22,6 +22,8 @@ FAILURE: Final = 1
 USAGE: Final = 2
 """A wrong flag or setting; a failure of something else, such as a port in use, is 1."""
 
+FILES: Final = 100
+"""Open files of a process that are no connections to what it asks: the log, /metrics, what is compiled."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """The pipeline makes no reference cycles for an observation; the default of 700 looks for them all the time."""
 
@@ -79,7 +81,7 @@ def raise_file_limit() -> int:
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
-def within_files(wanted: int, files: int, kept_back: int, setting: str) -> int:
+def within_files(wanted: int, files: int, setting: str, kept_back: int = FILES) -> int:
     """How many connections can be held with so many open files; says so when that is less than wanted."""
     held = max(0, min(wanted, files - kept_back))
     if held < wanted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +47,6 @@ def test_without_a_place_it_is_compiled_at_each_start() -> None:
         text=True,
         timeout=PATIENCE_S,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "3 b'\\x00bc\\x00' None\n"

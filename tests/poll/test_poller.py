@@ -26,7 +26,7 @@ from tidemark.poll import poller as module
 from tidemark.poll import pool
 from tidemark.poll.poller import poll
 from tidemark.population import Population
-from tidemark.process import wait
+from tidemark.process import FILES, wait
 from tidemark.schedule.scheduler import schedule
 
 FIRST = 1_000_000
@@ -443,7 +443,7 @@ async def test_there_are_no_more_connections_than_open_files_allow(
     nats_server: NatsServer, api: ScriptedApi, another_api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they lack would look like a failure of the API."""
-    monkeypatch.setattr(module, "raise_file_limit", lambda: module.FILES + 7)
+    monkeypatch.setattr(module, "raise_file_limit", lambda: FILES + 7)
     api.hold = another_api.hold = asyncio.Event()
     async with reading(settings(nats_server, api)) as log, polling(settings(nats_server, api, another_api)):
         await log.publish_tick(tick())

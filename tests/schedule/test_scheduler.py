@@ -51,6 +51,13 @@ async def running(work: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIter
             await task
 
 
+@asynccontextmanager
+async def scheduling(configured: Settings) -> AsyncIterator[Log]:
+    """A scheduler, until the end of the block, and its log."""
+    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        yield log
+
+
 def settings(server: NatsServer, interval: float) -> Settings:
     return load(nats=[server.url], influencers=INFLUENCERS, interval=interval)
 
@@ -99,7 +106,7 @@ def assert_by_the_timetable(ticks: list[Tick], configured: Settings) -> None:
 
 async def test_the_ticks_of_the_timetable_are_on_the_queue(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
-    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+    async with scheduling(configured) as log:
         ticks = await taken(log, rounds(2))
     assert_by_the_timetable(ticks, configured)
 
@@ -109,7 +116,7 @@ async def test_a_scheduler_that_starts_issues_what_fell_due_just_before(
 ) -> None:
     monkeypatch.setattr(scheduler, "CATCH_UP_SECONDS", 7_200.0)
     configured = settings(nats_server, 3_600)
-    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+    async with scheduling(configured) as log:
         ticks = await taken(log, rounds(1))
     assert_by_the_timetable(ticks, configured)
 
@@ -147,7 +154,7 @@ async def test_a_scheduler_waits_for_its_log(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
     nats_server.kill()
     with capture_logs() as said:
-        async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+        async with scheduling(configured) as log:
             await until(lambda: waits_for_the_log(said), "a scheduler without a log")
             nats_server.start()
             ticks = await taken(log, rounds(1))
@@ -157,7 +164,7 @@ async def test_a_scheduler_waits_for_its_log(nats_server: NatsServer) -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)
-    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+    async with scheduling(configured) as log:
         await taken(log, rounds(1))
         nats_server.restart()
         ticks = await taken(log, rounds(1))
@@ -170,7 +177,7 @@ async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
 ) -> None:
     monkeypatch.setattr(scheduler, "CATCH_UP_SECONDS", 1_000.0)
     configured = settings(nats_server, 8)
-    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+    async with scheduling(configured) as log:
         await taken(log, lambda ticks: len(ticks) >= 1)
         nats_server.kill()
         from_ms = time.time() * 1_000
@@ -223,7 +230,7 @@ async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: Nat
 
 async def test_without_an_interval_ticks_come_as_they_are_taken(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 0)
-    async with connect(configured, "test") as log, running(lambda stop: schedule(configured, stop)):
+    async with scheduling(configured) as log:
         ticks = await taken(log, rounds(2))
         assert await log.ticks_waiting() <= SHARDS
     for shard in range(SHARDS):

@@ -58,8 +58,6 @@ IDLE_LOOK_S: Final = 1.0
 """How often it is looked for somebody to ask about, when nothing said that there is."""
 STOP_PATIENCE_S: Final = 3.0
 """An orderly stop waits so long for calls in flight; who is left is asked about again by whoever goes on."""
-FILES: Final = 100
-"""Open files that are no connections to an API: the log, /metrics."""
 COMPLAIN_SECONDS: Final = 10.0
 
 logger = structlog.get_logger("tidemark.classify")
@@ -71,12 +69,11 @@ async def classify(settings: Settings, stop: asyncio.Event) -> None:
         raise CallerError("which API? Name it with --api http://host:port")
     if not settings.classify_concurrency:
         raise CallerError("--classify-concurrency 0 means that nobody classifies: give 1 or more")
-    files = raise_file_limit()
-    concurrency = max(1, within_files(settings.classify_concurrency, files, FILES, "--classify-concurrency"))
+    held = within_files(settings.classify_concurrency, raise_file_limit(), "--classify-concurrency")
     async with connect(settings, "classify") as log:
         apis = [Api(url, settings.request_deadline, settings.classify_deadline) for url in settings.api]
         try:
-            await _Classifier(settings, log, apis, concurrency).run(stop)
+            await _Classifier(settings, log, apis, max(1, held)).run(stop)
         finally:
             for api in apis:
                 await api.close()

@@ -54,8 +54,6 @@ PUBLISH_PATIENCE_S: Final = 60.0
 """How long a batch waits for a log that is away before its tick is handed back."""
 STOP_PATIENCE_S: Final = 20.0
 """An orderly stop waits so long for the ticks in work; what is left over goes to another poller."""
-FILES: Final = 100
-"""Open files that are no connections to an API: the log, /metrics, what is compiled."""
 COMPLAIN_SECONDS: Final = 10.0
 TOLD_MAX: Final = 3
 """Influencers that are named when it is said that some were not observed."""
@@ -70,10 +68,9 @@ async def poll(settings: Settings, stop: asyncio.Event) -> None:
     if not settings.api:
         raise CallerError("which API? Name it with --api http://host:port")
     connections = -(-settings.max_in_flight // settings.pipeline) * len(settings.api)
-    held = within_files(connections, raise_file_limit(), FILES, "--max-in-flight")
-    if held < connections:
-        in_flight = max(1, held // len(settings.api)) * settings.pipeline
-        settings = settings.model_copy(update={"max_in_flight": min(settings.max_in_flight, in_flight)})
+    held = within_files(connections, raise_file_limit(), "--max-in-flight")
+    in_flight = max(1, held // len(settings.api)) * settings.pipeline
+    settings = settings.model_copy(update={"max_in_flight": min(settings.max_in_flight, in_flight)})
     began = time.monotonic()
     await asyncio.to_thread(compile_ahead)
     if time.monotonic() - began > COMPILED_ANEW_S:

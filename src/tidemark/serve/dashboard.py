@@ -92,7 +92,7 @@ class Dashboard:
     """Whether the libraries are there; without them the documents are a page that says so."""
 
     @classmethod
-    def load(cls, folder: Path = FOLDER) -> Dashboard:
+    def load(cls, folder: Path) -> Dashboard:
         """Read and compress what is in the folder: about 0.3 s."""
         names = sorted(
             path.relative_to(folder).as_posix()
@@ -119,7 +119,7 @@ class Dashboard:
 @cache
 def own() -> Dashboard:
     """The dashboard of this Tidemark, read once: it does not change under a process."""
-    return Dashboard.load()
+    return Dashboard.load(FOLDER)
 
 
 def _document(text: str, names: dict[str, bytes], version: str) -> str:

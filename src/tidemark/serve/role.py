@@ -76,7 +76,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     Raises TidemarkError when the port or the store cannot be had.
     """
     files = raise_file_limit()
-    streams_max = within_files(settings.live_max, files, FILES, "--live-max")
+    streams_max = within_files(settings.live_max, files, "--live-max", FILES)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="serve"))
     async with AsyncExitStack() as resources:
         listener = resources.enter_context(listen(settings.host, settings.port))
