@@ -122,7 +122,10 @@ def test_an_api_behind_tls_is_refused_with_what_to_do() -> None:
         ("port", 65_536),
         ("store", "sqlite:///x"),
         ("log_level", "loud"),
-        ("raw_days", 0),
+        ("raw_days", 2),
+        ("raw_days", -1),
+        ("hourly_days", 1),
+        ("daily_days", 10_001),
     ],
 )
 def test_what_is_refused_names_the_setting(name: str, value: Any) -> None:

@@ -30,6 +30,11 @@ from tidemark.population import Population
 CONFIG_FILE: Final = "tidemark.toml"
 API_MAX_CHARACTERS: Final = 1_000
 """It stands in each request."""
+DAYS_MIN: Final = 3
+"""The log keeps late observations for two days, and their hour is computed anew from the raw rows."""
+DAYS_MAX: Final = 10_000
+"""ClickHouse servers before the pull request 102020, of 2026, compute in 32 bits when a row's time is up. Beyond 2106
+that wraps into the past, and all rows go at once; the embedded engine computes wider."""
 
 
 def _listed(value: Any) -> Any:
@@ -99,6 +104,14 @@ def _population(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _days(days: int) -> int:
+    if days and not DAYS_MIN <= days <= DAYS_MAX:
+        raise ValueError(
+            f"rows are kept for {DAYS_MIN} to {DAYS_MAX:,} days, not {days:,}, or for ever with 0"
+        )
+    return days
+
+
 def _host(host: str) -> str:
     if not host.strip():
         raise ValueError(
@@ -116,6 +129,7 @@ def _store_dsn(dsn: str) -> str:
 
 
 Urls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Days = Annotated[int, AfterValidator(_days)]
 
 
 class Settings(BaseSettings):
@@ -198,9 +212,9 @@ class Settings(BaseSettings):
         48, gt=0, le=24 * 30, description="Hours that the log keeps batches for readers that are away."
     )
     log_gigabytes: float = Field(24, gt=0, le=100_000, description="The most disk that the log takes.")
-    raw_days: int = Field(30, ge=3, le=36_500, description="Days that single observations are kept.")
-    hourly_days: int = Field(400, ge=3, le=36_500, description="Days that hourly figures are kept.")
-    daily_days: int = Field(3_650, ge=3, le=36_500, description="Days that daily figures are kept.")
+    raw_days: Days = Field(30, description="Days that single observations are kept; 0: for ever.")
+    hourly_days: Days = Field(400, description="Days that hourly figures are kept; 0: for ever.")
+    daily_days: Days = Field(3_650, description="Days that daily figures are kept; 0: for ever.")
     store_megabytes: int = Field(
         900, ge=256, le=1_000_000, description="The most memory that the embedded store takes."
     )
@@ -229,7 +243,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _rows_outlive_the_log(self) -> Self:
-        if self.log_hours > 24 * (self.raw_days - 1):
+        if self.raw_days and self.log_hours > 24 * (self.raw_days - 1):
             raise ValueError(
                 f"a log of {self.log_hours:g} hours brings observations that --raw-days {self.raw_days} drops before"
                 f" they are rolled up: give --raw-days {ceil(self.log_hours / 24) + 1}, or a shorter --log-hours"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tidemark.errors import CallerError
@@ -28,17 +30,13 @@ def test_a_changed_setting_changes_the_tables_concerned() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "days", [(2, 400, 400), (-1, 400, 400), (30, 29, 400), (30, 400, 100), (FOREVER, 400, FOREVER)]
-)
+@pytest.mark.parametrize("days", [(30, 29, 400), (30, 400, 100), (FOREVER, 400, FOREVER)])
 def test_what_would_lose_history_is_refused(days: tuple[int, int, int]) -> None:
     with pytest.raises(CallerError, match="days"):
         Retention(*days)
 
 
 def test_old_days_go_when_the_retention_is_shortened(open_store: Open, history: History) -> None:
-    import time
-
     today_s = int(time.time()) // DAY_S * DAY_S
     store = open_store()
     for days_ago in (40, 20, 5, 0):

@@ -23,7 +23,7 @@ from tidemark.store.clickhouse import Store
 def run(settings: Settings, days: float, seed: int) -> None:
     """Make the history that the settings name, with a bar on standard error. Raises TidemarkError."""
     plan = Plan.until(int(time.time()), days, settings.interval, settings.population, seed)
-    if days > settings.raw_days:
+    if 0 < settings.raw_days < days:
         raise CallerError(
             f"{days:g} days are longer than observations are kept: give --raw-days {days:g} here and to `serve`, or"
             f" at most --days {settings.raw_days}"

@@ -9,9 +9,6 @@ from typing import Final
 
 from tidemark.errors import CallerError
 
-RAW_MIN_DAYS: Final = 3
-"""The log keeps late observations for two days, and their hour is computed anew from the raw rows."""
-
 FOREVER: Final = 0
 
 TIME_COLUMNS: Final = {
@@ -37,15 +34,12 @@ class Retention:
     """Daily rollups, ranks, averages and verdicts."""
 
     def __post_init__(self) -> None:
-        for name, days in (("raw", self.raw_days), ("hourly", self.hourly_days), ("daily", self.daily_days)):
-            if days != FOREVER and days < RAW_MIN_DAYS:
-                raise CallerError(f"{name} rows must be kept for {RAW_MIN_DAYS} days at least, not {days}")
         if not _no_longer(self.raw_days, self.hourly_days) or not _no_longer(
             self.hourly_days, self.daily_days
         ):
             raise CallerError(
                 f"finer rows cannot be kept for longer than coarser ones: raw {self.raw_days}, hourly"
-                f" {self.hourly_days} and daily {self.daily_days} days must not fall"
+                f" {self.hourly_days} and daily {self.daily_days} days must not fall (0: for ever)"
             )
 
     def days(self, table: str) -> int:
