@@ -189,6 +189,18 @@ async def test_whoever_reads_for_a_store_next_reads_in_order_what_was_not_acknow
     assert await consumer.next(1, WAIT_S) == []
 
 
+async def test_what_an_earlier_reader_was_handed_is_known_as_repeated(log: Log) -> None:
+    await log.publish_batch(0, batch("0-9@1"))
+    await log.publish_batch(0, batch("0-9@2"))
+    killed = await log.consume_observations("a")
+    first, _ = await some(killed, 2)
+    assert not first.repeated
+    await killed.close()
+    consumer = await log.consume_observations("a")
+    await log.publish_batch(0, batch("0-9@3"))
+    assert [delivery.repeated for delivery in await some(consumer, 3)] == [True, True, False]
+
+
 async def test_what_others_put_on_the_streams_is_no_message_of_ours(
     log: Log, nats_server: NatsServer
 ) -> None:
@@ -374,6 +386,18 @@ async def test_a_client_that_gave_up_is_replaced(log: Log) -> None:
 async def test_closing_a_log_that_was_never_opened() -> None:
     async with connect(load(), "test"):
         pass
+
+
+async def test_a_server_that_refuses_at_once_is_not_asked_again_at_once() -> None:
+    class Subscription:
+        """As nats-py while a cluster elects."""
+
+        async def fetch(self, count: int, timeout: float) -> list[object]:  # noqa: ASYNC109 - nats-py's own name
+            raise nats.errors.TimeoutError
+
+    began = time.monotonic()
+    assert await Consumer(Subscription()).next(1, PATIENCE_S) == []  # type: ignore[arg-type]
+    assert time.monotonic() - began >= 0.05
 
 
 async def test_a_cancellation_in_the_moment_in_which_a_message_comes_is_not_lost() -> None:

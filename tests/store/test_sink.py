@@ -217,6 +217,32 @@ async def test_a_kill_between_insert_and_acknowledgement_doubles_nothing(
         assert running.rows(pk) == [NOW_S - 5, NOW_S, NOW_S + 5]
 
 
+async def test_an_insert_of_a_killed_process_that_a_server_ends_late_doubles_nothing(
+    log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = batch(0, NOW_S)
+    await log.publish_batch(0, late)
+    killed = await log.consume_observations(store.store_id)
+    assert len(await killed.next(1, 30)) == 1
+    await killed.close()
+    newest_of_all = store.max_observed_at
+
+    def newest_before_it_ends() -> int | None:
+        newest = newest_of_all()
+        at = (late.observed_at_ms // 1_000).astype(np.uint32)
+        store.insert_observations(late.pk, at, late.follower_count, late.following_count)
+        return newest
+
+    monkeypatch.setattr(store, "max_observed_at", newest_before_it_ends)
+    running = start()
+    await until(
+        lambda: running.board.publish(NOW_S * 1_000).total == 10 and running.sink.lag_batches == 0,
+        "what was published",
+    )
+    await running.end()
+    assert [running.rows(pk) for pk in range(1_000, 1_010)] == [[NOW_S]] * 10
+
+
 async def test_an_insert_of_unknown_outcome_is_repeated_without_doubling(
     log: Log, store: Store, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

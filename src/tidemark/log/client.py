@@ -60,11 +60,18 @@ class Delivery:
 
     data: bytes
     message: Msg
+    handed_out_until: int = 0
+    """Up to this number its stream was handed out before, to who read it for the same consumer and is gone."""
 
     @property
     def times(self) -> int:
         """How often it was handed out, this time included."""
         return self.message.metadata.num_delivered or 1
+
+    @property
+    def repeated(self) -> bool:
+        """Whether somebody may have had it before, and have done what is to be done with it."""
+        return self.times > 1 or self.sequence <= self.handed_out_until
 
     @property
     def sequence(self) -> int:
@@ -144,8 +151,9 @@ def _refuses_credentials(error: Exception) -> bool:
 class Consumer:
     """A durable consumer, pulled from."""
 
-    def __init__(self, subscription: JetStreamContext.PullSubscription) -> None:
+    def __init__(self, subscription: JetStreamContext.PullSubscription, handed_out_until: int = 0) -> None:
         self._subscription = subscription
+        self._handed_out_until = handed_out_until
 
     async def next(self, count: int, wait_s: float) -> list[Delivery]:
         """Up to `count` messages; fewer, or none, when no more came within `wait_s`."""
@@ -162,7 +170,7 @@ class Consumer:
         # (asyncio.wait_for): whoever asks in a loop would go on for ever. The messages come again.
         if (task := asyncio.current_task()) and task.cancelling():
             raise asyncio.CancelledError
-        return [Delivery(message.data, message) for message in messages]
+        return [Delivery(message.data, message, self._handed_out_until) for message in messages]
 
     async def pending(self) -> int:
         """How many messages are not delivered or not acknowledged yet."""
@@ -436,6 +444,7 @@ class Log:
         """
         name = config.durable_name
         assert name is not None
+        handed_out_until = 0
         await self.open()
         with _translated(f"create the consumer {name}"):
             try:
@@ -444,13 +453,15 @@ class Log:
                 await self._jetstream.add_consumer(stream, config)
             else:
                 if again and info.num_ack_pending:
+                    handed_out_until = info.delivered.stream_seq if info.delivered else 0
                     await self._from_the_first_unacknowledged(stream, name)
             # One message may wait here for each that was asked for; asking is what bounds them.
             subscription = await self._jetstream.pull_subscribe_bind(name, stream)
-        return Consumer(subscription)
+        return Consumer(subscription, handed_out_until)
 
     async def _from_the_first_unacknowledged(self, stream: str, name: str) -> None:
-        """A server before 2.14 does not know this: there the messages come when their time to be acknowledged is up."""
+        """The server forgets that they were handed out. One before 2.14 does not know this: there they come when their
+        time to be acknowledged is up."""
         assert self._client is not None
         with suppress(nats.errors.NoRespondersError, nats.errors.TimeoutError):
             # Not in nats-py 2.16: ADR-60 of NATS.

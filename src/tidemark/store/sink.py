@@ -5,11 +5,11 @@ The log delivers at least once, and the store inserts whole blocks or nothing. S
 - A batch is acknowledged after the insert that holds it is on the disk.
 - A batch that this process took before is known by its id and left out (`Seen`).
 - A batch that an earlier process may have stored - one that was killed between its insert and its
-  acknowledgements - holds times that the store, or the board that was written down, had already reached when
-  this process started. Such a batch is compared with the store, row by row, and so is one that was overtaken by
-  a later one of the same influencers. For all others "newer than everything in the store" is proof enough. The
-  same comparison is made before an insert of unknown outcome is repeated. A server may be at that insert still: of
-  both it takes one (`remember_inserts` in commands.sql).
+  acknowledgements - was handed out before, or holds times that the store, or the board that was written down, had
+  already reached when this process started. Such a batch is compared with the store, row by row, and so is one that
+  was overtaken by a later one of the same influencers. For all others "newer than everything in the store" is proof
+  enough. The same comparison is made before an insert of unknown outcome is repeated. A server may be at that insert
+  still: of both it takes one (`remember_inserts` in commands.sql).
 - A batch that comes again while its block waits to be stored is acknowledged with a later block. So where a stop
   gives a block up, no later one is stored or acknowledged either: all of it comes again at the next start.
 
@@ -237,7 +237,7 @@ class Sink:
             if not len(batch):
                 return
         # One that comes late, because it was lost on its way, may be older than what is stored.
-        doubtful = self._seen.doubtful(batch) or delivery.times > 1 or self._board.overtaken(batch)
+        doubtful = self._seen.doubtful(batch) or delivery.repeated or self._board.overtaken(batch)
         new_names = self._board.apply(batch, time.time_ns() // 1_000_000)
         block.add(batch, doubtful, new_names, self._first_pk)
         self.unpublished_ms.append(int(batch.observed_at_ms.min()))
