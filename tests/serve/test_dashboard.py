@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tidemark.serve.dashboard import FOLDER, VENDOR, Dashboard, router
+from tidemark.serve.dashboard import FOLDER, VENDOR, Dashboard, install
 
 VENDORED = dict.fromkeys(VENDOR, b"\nexport { uPlot as default };\n")
 """These tests need no npm."""
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def visitor(folder: Path) -> httpx.AsyncClient:
     app = FastAPI(docs_url=None)
-    app.include_router(router(Dashboard.load(folder)))
+    install(app, Dashboard.load(folder))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
@@ -46,6 +46,16 @@ async def test_both_pages_are_one_document(client: httpx.AsyncClient) -> None:
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     for path in ("/influencers/1000001", "/influencers/nobody?range=7d", "/influencers/%F0%9F%8C%8A"):
         assert (await client.get(path)).content == page.content
+
+
+async def test_a_path_that_is_none_is_a_page_for_who_reads_pages(client: httpx.AsyncClient) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = await client.get("/influencer/1000001", headers=browser)
+    assert (page.status_code, page.content) == (404, (await client.get("/")).content)
+    for path, headers in (("/influencer/1000001", {}), ("/v1/nothing", browser)):
+        program = await client.get(path, headers=headers)
+        assert (program.status_code, program.json()["title"]) == (404, "Not Found")
+        assert path in program.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

@@ -63,7 +63,7 @@ def create(sources: Sources, live: Live | None = None) -> FastAPI:
     app.add_middleware(Head)
     # Not by include_router, which looks for the route of each request twice.
     app.router.routes += router(sources).routes
-    app.router.routes += dashboard.router(dashboard.own()).routes
+    dashboard.install(app, dashboard.own())
 
     @app.get("/healthz", response_class=Response)
     async def healthz() -> Response:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 
 from tidemark.serve import problems
 from tidemark.serve.compression import reads_gzip
@@ -133,14 +134,14 @@ def _refusal() -> str:
     return f"<!doctype html><html lang=en><title>Tidemark</title><h1>Tidemark</h1><p>Sorry: {MISSING}.</p></html>"
 
 
-def router(dashboard: Dashboard) -> APIRouter:
-    """The pages `/` and `/influencers/{pk}`, `/docs`, and `/static/`."""
+def install(app: FastAPI, dashboard: Dashboard) -> None:
+    """The pages `/` and `/influencers/{pk}`, `/docs`, and `/static/`; and one for a path that is none."""
     routes = APIRouter(include_in_schema=False)
 
-    def document(request: Request, file: File) -> Response:
+    def document(request: Request, file: File, status: int = 200) -> Response:
         answer = _sent(request, file, ASK_AGAIN)
-        if not dashboard.complete and answer.status_code == 200:
-            answer.status_code = 503
+        if answer.status_code == 200:
+            answer.status_code = status if dashboard.complete else 503
         return answer
 
     @routes.get("/")
@@ -168,7 +169,15 @@ def router(dashboard: Dashboard) -> APIRouter:
         """For who asks without having read the page."""
         return _sent(request, dashboard.files["favicon.svg"], ASK_AGAIN)
 
-    return routes
+    app.router.routes += routes.routes
+
+    @app.exception_handler(404)
+    async def nothing(request: Request, error: HTTPException) -> Response:
+        """The document, for who reads pages: it says that there is none, and where to go."""
+        reads_pages = "text/html" in request.headers.get("accept", "") and request.method == "GET"
+        if reads_pages and not request.url.path.startswith("/v1/"):
+            return document(request, dashboard.document, 404)
+        return problems.of_http(request, error)
 
 
 def _sent(request: Request, file: File, caching: str) -> Response:

@@ -46,6 +46,13 @@ def response(status: int, title: str, detail: str, headers: Mapping[str, str] | 
     return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
 
 
+def of_http(request: Request, error: HTTPException) -> Response:
+    """What the framework refuses by itself: a path that is none, another method."""
+    status = HTTPStatus(error.status_code)
+    detail = f"{request.method} {request.url.path}: {status.phrase}; /docs lists what there is"
+    return response(status, status.phrase, detail, error.headers)
+
+
 def install(app: FastAPI) -> None:
     """Answer each kind of failure in this form."""
 
@@ -69,9 +76,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        status = HTTPStatus(error.status_code)
-        detail = f"{request.method} {request.url.path}: {status.phrase}; /docs lists what there is"
-        return response(status, status.phrase, detail, error.headers)
+        return of_http(request, error)
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:

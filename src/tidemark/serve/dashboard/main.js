@@ -1,6 +1,6 @@
 // Which page is this? The header that both pages have, the one stream of the tab, and the page that the path names.
 
-import { write } from "./dom.js";
+import { field, stamp, write } from "./dom.js";
 import * as format from "./format.js";
 import * as influencer from "./influencer.js";
 import { Live } from "./live.js";
@@ -12,7 +12,7 @@ const main = document.getElementById("main");
 const wanted = /^\/influencers\/([^/]+)\/?$/.exec(location.pathname)?.[1];
 const pk = wanted === undefined ? null : decoded(wanted);
 const live = new Live();
-const page = pk === null ? overview.show(main, live) : influencer.show(main, pk, live);
+const page = pk !== null ? influencer.show(main, pk, live) : location.pathname === "/" ? overview.show(main, live) : nothing();
 live.watch(page.pks?.() ?? []);
 
 theme.install(document.querySelector("[data-theme-button]"), () => page.recolour());
@@ -46,6 +46,12 @@ function showLive() {
 }
 live.addEventListener("state", showLive);
 showLive();
+
+function nothing() {
+  document.title = "No such page · Tidemark";
+  write(field(stamp(main, "nothing"), "path"), location.pathname);
+  return { recolour() {} };
+}
 
 function decoded(text) {
   try {
