@@ -36,8 +36,8 @@ from tidemark.messages import MessageError, Turn
 from tidemark.mockstagram import Answer
 from tidemark.process import raise_file_limit, spawn, wait, within_files
 
-TURNS_IN_WORK_MAX: Final = 256
-"""As many as there may be calls in flight, twice: a turn of one influencer who jumped keeps one call busy."""
+TURNS_IN_WORK_MIN: Final = 256
+"""So many may be in work, or twice as many as calls in flight: a turn of one influencer who jumped keeps one busy."""
 DETAILS_AHEAD: Final = 8
 """Influencers whose details are fetched before a call is free for them, so that a slow GET holds up no POST. With
 128 calls of ten seconds, details wait for 0.6 s then."""
@@ -136,8 +136,9 @@ class _Classifier:
 
     async def _has_room(self, stop: asyncio.Event) -> bool:
         """Wait until calls run out of work; False at `stop`. Also while the API fails: see `Agenda.take`."""
+        turns_max = max(TURNS_IN_WORK_MIN, 2 * self._concurrency)
         while not stop.is_set():
-            enough = len(self._agenda) >= self._concurrency or len(self._turns) >= TURNS_IN_WORK_MAX
+            enough = len(self._agenda) >= self._concurrency or len(self._turns) >= turns_max
             if not enough and not self._opening:
                 return True
             await wait(stop, ROOM_LOOK_S)
