@@ -112,6 +112,19 @@ async def test_as_many_calls_in_flight_as_wanted(bench: Bench, api: Api) -> None
     assert set(api.times.values()) == {1}
 
 
+async def test_an_api_that_answers_at_once_is_not_asked_for_as_many_as_a_core_can_ask(
+    bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "ASK_MIN_S", 0.3)
+    monkeypatch.setattr(classifier, "DETAILS_AHEAD", 0)
+    await bench.order(FIRST, LAST)
+    began = time.monotonic()
+    bench.start(classify_concurrency=4)
+    await bench.done()
+    rounds = len(ALL) // 4
+    assert time.monotonic() - began >= (rounds - 1) * 0.3
+
+
 BAD: dict[str, Callable[[int], tuple[int, bytes]]] = {
     "500": lambda pk: (500, b"{}"),
     "400": lambda pk: (400, b"{}"),

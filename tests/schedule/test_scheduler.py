@@ -14,13 +14,14 @@ from structlog.testing import capture_logs
 from tests.log.server import PATIENCE_S, NatsServer, until
 from tidemark.config import Settings, load
 from tidemark.errors import LogError
-from tidemark.log import client
+from tidemark.log import client, streams
 from tidemark.log.client import Consumer, Log, connect
 from tidemark.messages import Tick
 from tidemark.population import SHARD_SIZE_PKS
 from tidemark.schedule import scheduler
 from tidemark.schedule.scheduler import schedule
 from tidemark.schedule.timetable import Issued, Timetable
+from tidemark.schedule.turns import turns_at_start
 
 SHARDS = 4
 INFLUENCERS = f"1-{SHARDS * SHARD_SIZE_PKS}"
@@ -215,8 +216,23 @@ async def test_after_a_long_sleep_no_more_is_issued_than_is_worth_it() -> None:
     found, now_ms = await issued_at_once(timetable, since_ms, 15_000)
     assert found == timetable.due(now_ms - 15_000, now_ms)
     found, now_ms = await issued_at_once(timetable, 0, timetable.interval_ms)
-    # But for those whose next tick is about to come.
-    assert found == timetable.due(now_ms - 400_000 + scheduler.APART_MS, now_ms)
+    # But for those whose next tick is about to come: the store keeps one observation a second.
+    assert found == timetable.due(now_ms - 400_000 + 1_000, now_ms)
+
+
+async def test_a_turn_that_waits_on_the_queue_is_not_issued_a_second_time_at_a_start(
+    nats_server: NatsServer,
+) -> None:
+    configured = settings(nats_server, 3_600)
+    turns = Timetable(configured.population, round(configured.classify_interval * 1_000))
+    wanted = turns_at_start(turns, round(time.time() * 1_000), set())
+    async with connect(configured, "test") as log:
+        await log.open()
+        for _ in range(2):
+            queued = await log.drop_turns_of_others(configured.population)
+            await scheduler._publish_at_start(log, wanted, queued)
+        put_there = (await log._jetstream.stream_info(streams.CLASSIFICATIONS)).state.last_seq
+    assert put_there == len(wanted) == SHARDS
 
 
 @pytest.mark.usefixtures("impatient")

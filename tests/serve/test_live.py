@@ -307,6 +307,15 @@ async def test_who_hears_nothing_new_is_pinged(store: Store) -> None:
         assert [await reader.next() for _ in range(3)] == [Event("", 0, "")] * 3
 
 
+async def test_those_who_come_at_once_are_not_pinged_at_once(store: Store) -> None:
+    async with serving(store, Limits(ping=3_600)) as served:
+        for _ in range(20):
+            await served.read("/v1/live?pk=1009")
+        await until(lambda: len(served.live._streams) == 20)
+        quiet_since = [stream.quiet_since for stream in served.live._streams]
+        assert max(quiet_since) - min(quiet_since) > 360
+
+
 async def test_a_stream_past_the_cap_is_refused(store: Store) -> None:
     async with serving(store, Limits(streams_max=1)) as served:
         first = await served.read("/v1/live?stats=true")
