@@ -44,6 +44,9 @@ TICK_DELAY = Histogram(
 )
 # Scheduler
 TICKS = Counter("tidemark_ticks_total", "Ticks handed to the queue, which keeps one of each")
+TICKS_KEPT = Counter(
+    "tidemark_ticks_kept_total", "Ticks not issued, as the one before still waits for a poller"
+)
 TURNS = Counter(
     "tidemark_turns_total", "Turns handed to the queue of the classification, which keeps one of each"
 )

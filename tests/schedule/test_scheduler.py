@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tests.log.server import PATIENCE_S, NatsServer, until
@@ -128,9 +129,10 @@ async def test_two_schedulers_issue_each_tick_once(
     issued: Counter[str] = Counter()
     publish_tick = Log.publish_tick
 
-    async def counted(self: Log, tick: Tick) -> None:
-        await publish_tick(self, tick)
+    async def counted(self: Log, tick: Tick) -> int:
+        place = await publish_tick(self, tick)
         issued[tick.id] += 1
+        return place
 
     monkeypatch.setattr(Log, "publish_tick", counted)
     configured = settings(nats_server, 1)
@@ -172,6 +174,46 @@ async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServe
     assert_by_the_timetable(ticks, configured)
 
 
+async def test_pollers_that_cannot_keep_up_observe_everybody_in_turn(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    async with scheduling(configured) as log:
+        consumer = await consumer_of(log)
+        taken: list[int] = []
+        while len(taken) < 4 * SHARDS:
+            async with asyncio.timeout(PATIENCE_S):
+                while await log.ticks_waiting() < SHARDS:  # noqa: ASYNC110 - a server's figure has no event
+                    await asyncio.sleep(0.02)
+            # A while after the last one, as the timetable has it, or before: at any time of the interval.
+            await asyncio.sleep(0.3 * (len(taken) % 4))
+            (delivery,) = await consumer.next(1, PATIENCE_S)
+            taken.append(Tick.decode(delivery.data).shard)
+            await delivery.ack()
+    for turn in range(0, len(taken), SHARDS):
+        assert sorted(taken[turn : turn + SHARDS]) == list(range(SHARDS)), taken
+
+
+async def test_ticks_are_issued_on_a_queue_that_lost_those_that_waited(nats_server: NatsServer) -> None:
+    configured = settings(nats_server, 1)
+    async with connect(configured, "test") as log:
+        await consumer_of(log)
+        queue = scheduler._Queue(log, Issued(0))
+        ticks = Timetable(configured.population, 1_000).due(0, 1_000)
+        await queue.put(ticks)
+        await queue.put([replace(tick, due_ms=2_000) for tick in ticks])
+        assert await log.ticks_waiting() == len(ticks) == SHARDS
+        for delivery in await (await consumer_of(log)).next(SHARDS, PATIENCE_S):
+            assert Tick.decode(delivery.data).due_ms <= 1_000, "these kept their places"
+            await delivery.ack()
+        await asyncio.sleep(scheduler.LOOK_SECONDS)
+        await queue.put([replace(tick, due_ms=3_000) for tick in ticks])
+        assert await log.ticks_waiting() == SHARDS
+        nats_server.restart()
+        await consumer_of(log)
+        await asyncio.sleep(scheduler.LOOK_SECONDS)
+        await queue.put([replace(tick, due_ms=4_000) for tick in ticks])
+        assert await log.ticks_waiting() == SHARDS
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
@@ -191,9 +233,10 @@ async def test_what_was_due_while_the_log_was_away_is_issued_when_it_is_back(
 
 async def issued_at_once(timetable: Timetable, since_ms: int, late_max_ms: int) -> tuple[list[Tick], int]:
     """What is issued at the first look of one who has issued all until `since_ms`, and when that was."""
-    issued, stop, found = Issued(since_ms), asyncio.Event(), []
+    issued, stop = Issued(since_ms), asyncio.Event()
+    found: list[Tick] = []
 
-    async def issue(ticks: list[Tick]) -> None:
+    async def issue(ticks: Sequence[Tick]) -> None:
         found.extend(ticks)
         stop.set()
 

@@ -282,9 +282,13 @@ class Log:
                         "this stream is kept as the scheduler was told, not this process", stream=config.name
                     )
 
-    async def publish_tick(self, tick: Tick) -> None:
-        """Put a tick on its queue; a repeated one is dropped by the server."""
-        await self._publish_order(streams.tick_subject(tick.shard), tick.encode(), tick.id)
+    async def publish_tick(self, tick: Tick) -> int:
+        """Put a tick on its queue; a repeated one is dropped by the server. Returns its place there, from 1.
+
+        That of the first where it was repeated; 0 where another is just publishing the same.
+        """
+        added = await self._publish_order(streams.tick_subject(tick.shard), tick.encode(), tick.id)
+        return added.seq if added else 0
 
     async def publish_batch(self, shard: int, batch: Batch) -> bool:
         """Put a batch on the log. When this returns, it is on the server's disk.
@@ -301,9 +305,10 @@ class Log:
         """
         # A turn that is taken early is not the same as the one that is due: the latter takes what is left.
         early = "" if turn.since_ms == turn.due_ms else "early "
-        return await self._publish_order(
+        added = await self._publish_order(
             streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}{issue}"
         )
+        return added is None or not added.duplicate
 
     async def publish_jump(self, turn: Turn, day: int) -> None:
         """Put the turn of one influencer on the queue; dropped by the server if there was one that day."""
@@ -398,15 +403,14 @@ class Log:
             return True
         return (turn.first_pk, turn.last_pk) != population.shard_range(shard)
 
-    async def _publish_order(self, subject: str, data: bytes, message_id: str) -> bool:
-        """As below, but done also while another is at it: whoever issues orders goes on until his are taken."""
+    async def _publish_order(self, subject: str, data: bytes, message_id: str) -> PubAck | None:
+        """As below, but done also while another is at it (None): whoever issues orders goes on until his are taken."""
         try:
-            added = await self._publish(subject, data, message_id)
+            return await self._publish(subject, data, message_id)
         except LogError as error:
             if not (isinstance(error.__cause__, APIError) and error.__cause__.err_code == IN_PROCESS):
                 raise
-            return True
-        return not added.duplicate
+            return None
 
     async def _publish(self, subject: str, data: bytes, message_id: str) -> PubAck:
         # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).
@@ -419,6 +423,12 @@ class Log:
         """How many ticks lie on the queue that no poller has taken yet."""
         with _translated("look at the tick queue"):
             return (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).num_pending or 0
+
+    async def ticks_taken(self) -> int:
+        """The place up to which ticks were handed to pollers. They are taken in the order of their places."""
+        with _translated("look at the tick queue"):
+            taken = (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).delivered
+        return taken.stream_seq if taken else 0
 
     async def consume_ticks(self) -> Consumer:
         """The pollers' common consumer."""

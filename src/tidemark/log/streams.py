@@ -28,12 +28,11 @@ CLASSIFIERS: Final = "classifiers"
 
 TICK_DEDUPLICATION_S: Final = 60
 """Schedulers that issue the same tick do so within moments of each other."""
-TICK_MAX_AGE_S: Final = 3_600
-"""Ticks of shards that nobody watches any more disappear by themselves."""
+TICK_MAX_AGE_S: Final = 86_400
+"""Ticks of shards that nobody watches any more disappear by themselves. Others wait as long for their turn, or for an
+API that is away."""
 TICK_ACK_WAIT_S: Final = 30
 """A poller reports progress three times in this while; a tick of one that is silent goes to another."""
-TICK_MAX_DELIVER: Final = 3
-"""A tick that three pollers died of is left to the next tick, which replaces it."""
 TICKS_IN_WORK_MAX: Final = 20_000
 """Over all pollers: 16 for each of a thousand."""
 
@@ -49,7 +48,9 @@ BATCH_MAX_BYTES: Final = 1_000_000
 TURNS_PER_SUBJECT_MAX: Final = 2
 """One in work and one that waits. Where more come, the classifier is days behind and the oldest goes."""
 TURN_DEDUPLICATION_S: Final = 86_400
-"""So a scheduler that is started again issues nothing twice, and a jump is told of once a day."""
+"""So a scheduler that is started again issues nothing twice, and a jump is told of once a day. Each id takes the server
+245 bytes: where turns come sooner, it is as long as two of them, or TURN_DEDUPLICATION_MIN_S."""
+TURN_DEDUPLICATION_MIN_S: Final = 120
 TURN_MAX_AGE_S: Final = 8 * 86_400
 """Longer than the longest --classify-interval: turns of shards that nobody watches any more disappear."""
 TURN_ACK_WAIT_S: Final = 10.0
@@ -68,7 +69,7 @@ VERDICT_SUBJECTS: Final = "tidemark.verdicts.*"
 
 
 def tick_subject(shard: int) -> str:
-    """A subject for each shard, so that a new tick replaces the one nobody took."""
+    """A subject for each shard, so that there is one tick of it: a new one replaces one that failed."""
     return f"tidemark.ticks.{shard}"
 
 
@@ -140,7 +141,9 @@ def turn_stream(settings: Settings) -> StreamConfig:
         storage=StorageType.FILE,
         max_msgs_per_subject=TURNS_PER_SUBJECT_MAX,
         max_age=TURN_MAX_AGE_S,
-        duplicate_window=TURN_DEDUPLICATION_S,
+        duplicate_window=min(
+            TURN_DEDUPLICATION_S, max(TURN_DEDUPLICATION_MIN_S, 2 * settings.classify_interval)
+        ),
         num_replicas=settings.replicas,
     )
 
@@ -161,12 +164,11 @@ def verdict_stream(settings: Settings) -> StreamConfig:
 
 
 def poller_consumer() -> ConsumerConfig:
-    """Shared by all pollers."""
+    """Shared by all pollers. A tick is handed out until it is done or the next one replaces it, however often."""
     return ConsumerConfig(
         durable_name=POLLERS,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=TICK_ACK_WAIT_S,
-        max_deliver=TICK_MAX_DELIVER,
         max_ack_pending=TICKS_IN_WORK_MAX,
     )
 
