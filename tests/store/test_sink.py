@@ -200,6 +200,11 @@ async def test_a_batch_of_a_clock_that_is_not_set_is_set_aside(log: Log, store: 
     assert store.query("extent")["first_s"].to_pylist() == [NOW_S]
 
 
+def test_what_all_clocks_say_is_of_1970_is_of_none_that_was_set() -> None:
+    assert sinks._time_is_wrong(batch(0, 18_000), logged_at_s=18_001) == "of the past"
+    assert sinks._time_is_wrong(batch(0, NOW_S), logged_at_s=NOW_S) == ""
+
+
 async def test_a_kill_between_insert_and_acknowledgement_doubles_nothing(
     log: Log, store: Store, start: Start
 ) -> None:

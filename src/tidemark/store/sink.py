@@ -59,6 +59,8 @@ would stand where nobody looks for it."""
 PAST_MAX_S: Final = 86_400
 """A poller holds a batch for a minute. One that was made so long before the log took it is of a clock that is not set,
 and a day of 1970 would be rolled up, with all days since."""
+NOTHING_BEFORE_S: Final = 1_577_836_800
+"""2020-01-01. Where no clock of a machine is set at its start, the log's is not either."""
 REPEATED_S: Final = 600
 """A tick is polled again within minutes. A later batch with its id is another's: the scheduler's clock was set back."""
 LAG_SECONDS: Final = 1.0
@@ -315,7 +317,7 @@ def _time_is_wrong(batch: Batch, logged_at_s: int) -> str:
     # Of two clocks that disagree one may be wrong: only what both call the future is of a third that is.
     if batch.observed_at_ms.max() > (max(logged_at_s, time.time()) + FUTURE_MAX_S) * 1_000:
         return "from the future"
-    if batch.observed_at_ms.min() < (logged_at_s - PAST_MAX_S) * 1_000:
+    if batch.observed_at_ms.min() < max(logged_at_s - PAST_MAX_S, NOTHING_BEFORE_S) * 1_000:
         return "of the past"
     return ""
 
