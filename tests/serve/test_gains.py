@@ -79,6 +79,16 @@ async def test_before_there_is_a_snapshot_there_are_no_gains(served: Served) -> 
     }
 
 
+def test_a_window_in_which_not_everybody_is_observed_has_no_gains(served: Served) -> None:
+    served.observe(NOW_S - 3_600, {1_000: 5})
+    served.gains.keep()
+    served.observe(NOW_S, {1_000: 9})
+    for interval_s, windows in ((3_600, ["1h"]), (3_601, [])):
+        gains = Gains(served.board, served.store, interval_s)
+        gains.refresh()
+        assert list(gains._baselines) == windows
+
+
 async def test_gains_and_losses_since_the_snapshot_nearest_to_the_window(served: Served) -> None:
     served.observe(NOW_S - 86_400, {1_001: 1})
     served.gains.keep()

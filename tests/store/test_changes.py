@@ -22,20 +22,20 @@ def insert(store: Store, pk: int, *rows: tuple[int, int, int]) -> None:
     store.insert_observations(np.full(len(at), pk, np.uint32), at, followers, followings)
 
 
-def test_the_last_observation_before_the_window_and_none_that_is_too_old(store: Store) -> None:
+def test_the_observation_nearest_to_the_window_and_none_that_is_too_old(store: Store) -> None:
     hour, day, week = (AT_S - window.seconds for window in WINDOWS)
     insert(
         store,
         7,
         (AT_S, 1, 1),
-        (hour + 1, 2, 2),
-        (hour, 3, 3),
-        (hour - 1, 4, 4),
+        (hour + 31, 2, 2),
+        (hour + 30, 3, 3),
+        (hour - 30, 4, 4),
         (day - 7_200, 5, 0),
         (week - 43_201, 6, 6),
     )
     insert(store, 8, (hour, 9, 9), (day, 9, 9), (week, 9, 9))
-    assert before(store, 7, AT_S, 60) == [Before(hour, 3, 3), Before(day - 7_200, 5, 0), None]
+    assert before(store, 7, AT_S, 60) == [Before(hour + 30, 3, 3), Before(day - 7_200, 5, 0), None]
     assert before(store, 9, AT_S, 60) == [None, None, None]
     assert before(store, 7, 30, 60) == [None, None, None]
 
@@ -47,7 +47,11 @@ def test_who_is_observed_seldom_is_compared_with_two_intervals_ago_at_most(store
     assert before(store, 7, AT_S, 3_600)[0] == Before(AT_S - 2 * 3_600 + 2, 2, 2)
     assert before(store, 7, AT_S, 60)[0] is None
     insert(store, 8, (AT_S, 1, 1), (AT_S - 86_399, 2, 2), (AT_S - 2 * 86_400, 3, 3))
-    assert before(store, 8, AT_S, 86_400) == [None, Before(AT_S - 2 * 86_400, 3, 3), None]
+    assert before(store, 8, AT_S, 86_400)[1] == Before(AT_S - 86_399, 2, 2), (
+        "it came a second sooner in its turn"
+    )
+    insert(store, 9, (AT_S, 1, 1), (AT_S - 2 * 86_400, 3, 3))
+    assert before(store, 9, AT_S, 86_400) == [None, Before(AT_S - 2 * 86_400, 3, 3), None]
 
 
 def test_a_week_ago_is_told_by_the_rollups_when_the_raw_rows_are_gone(open_store: Open) -> None:

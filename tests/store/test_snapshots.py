@@ -35,13 +35,17 @@ def test_each_ten_minutes_of_the_clock_have_one(at_s: int, last_s: int | None, w
 
 def test_the_nearest_within_the_tolerance_is_chosen() -> None:
     times = [1_000, 1_600, 2_200, 9_000]
-    assert nearest(times, 1_700) == 1_600
-    assert nearest(times, 1_900) == 1_600
-    assert nearest(times, 1_901) == 2_200
-    assert nearest(times, 1_000 - TOLERANCE_S) == 1_000
-    assert nearest(times, 999 - TOLERANCE_S) is None
-    assert nearest(times, 5_000) is None
-    assert nearest([], 5_000) is None
+    assert nearest(times, 1_700, 60) == 1_600
+    assert nearest(times, 1_900, 60) == 1_600
+    assert nearest(times, 1_901, 60) == 2_200
+    assert nearest(times, 1_000 - TOLERANCE_S, 60) == 1_000
+    assert nearest(times, 999 - TOLERANCE_S, 60) is None
+    assert nearest(times, 5_000, 60) is None
+    assert nearest([], 5_000, 60) is None
+    assert nearest([10_000, 12_400], 11_200, 2_400) == 10_000, (
+        "one shard, of which a view is made with each turn"
+    )
+    assert nearest([10_000, 12_500], 11_250, 2_400) is None
 
 
 def test_who_was_not_observed_for_a_while_is_not_in_it() -> None:

@@ -114,7 +114,7 @@ class Change(msgspec.Struct, rename="camel"):
 
     window: ChangeWindow
     since: Time | None
-    """When the observation was that is compared with: the last one at or before the beginning of the window."""
+    """When the observation was that is compared with: the one nearest to the beginning of the window, or before it."""
     follower_count: int | None
     following_count: int | None
     follower_ratio: float | None

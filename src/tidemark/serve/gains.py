@@ -61,11 +61,13 @@ class Gains:
     def refresh(self) -> None:
         """Take the baselines that fit the moment that the newest view is of. Blocks; raises StoreError.
 
-        About 0.1 s for a new one of a million.
+        About 0.1 s for a new one of a million. None for a window in which not everybody is observed: what was gained
+        before it would count.
         """
         times = self._store.snapshot_times()
         for window, seconds in WINDOW_S.items():
-            taken_at = nearest(times, self._board.view.as_of_s - seconds)
+            wanted_s = self._board.view.as_of_s - seconds
+            taken_at = nearest(times, wanted_s, self._interval_s) if self._interval_s <= seconds else None
             present = self._baselines.get(window)
             if taken_at is None:
                 self._baselines.pop(window, None)

@@ -134,8 +134,8 @@ def _influencers(routes: APIRouter, sources: Sources) -> None:
     async def changes(pk: Pk) -> Response:
         """By how much one influencer changed over an hour, a day and a week, up to its latest observation.
 
-        Compared with is the last observation at or before the beginning of the window: at most 10 minutes before
-        it for an hour, 2 hours for a day, 12 hours for a week.
+        Compared with is the observation nearest to the beginning of the window or, where there is none, the last
+        before: at most 10 minutes before it for an hour, 2 hours for a day, 12 hours for a week.
         """
         number = watched(pk, population)
         latest = _observed(board.view.latest(number), number)

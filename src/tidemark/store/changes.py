@@ -40,23 +40,24 @@ class Before:
 
 
 def before(store: Store, pk: int, at_s: int, interval_s: float) -> list[Before | None]:
-    """For each of WINDOWS the last observation that was at least so long before `at_s` (Unix seconds).
+    """For each of WINDOWS the last observation that was so long before `at_s` (Unix seconds), less half an interval.
 
+    With an answer of each interval that is the nearest one, also where this one came sooner in its turn than that.
     None where there is none within the tolerance, or within two intervals when those are longer; and where
     the window is shorter than the interval. A statement of one or two granules for each; what the retention
     took is told by the hourly rollups. Raises StoreError.
     """
     return [
-        _before(store, pk, at_s, window, max(window.tolerance_s, round(2 * interval_s)))
+        _before(store, pk, at_s - window.seconds, interval_s, window.tolerance_s)
         if interval_s <= window.seconds
         else None
         for window in WINDOWS
     ]
 
 
-def _before(store: Store, pk: int, at_s: int, window: Window, tolerance_s: int) -> Before | None:
-    to_s = max(at_s - window.seconds, 0)
-    from_s = max(to_s - tolerance_s, 0)
+def _before(store: Store, pk: int, wanted_s: int, interval_s: float, tolerance_s: int) -> Before | None:
+    to_s = max(wanted_s + int(interval_s / 2), 0)
+    from_s = max(wanted_s - max(tolerance_s, round(2 * interval_s)), 0)
     parameters = {"pk": pk, "from": from_s, "to": to_s}
     found = _only(store.query("observation_before", parameters))
     if found is None and from_s < store.kept().raw_since_s:

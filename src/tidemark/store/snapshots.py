@@ -14,7 +14,7 @@ SNAPSHOT_S: Final = 600
 EARLY_S: Final = 30
 """A view that is so little older than the clock's ten minutes is theirs already."""
 TOLERANCE_S: Final = 600
-"""So far from the moment wanted a snapshot may be: one may be missing, two in a row may not."""
+"""So far from the moment wanted a snapshot may be, or half an interval: one may be missing, two in a row may not."""
 FRESH_S: Final = 900
 """Who was observed longer before a snapshot than this is not in it: what was gained in between would count as
 gained after it."""
@@ -35,7 +35,11 @@ def fresh_since(at_s: int, interval_s: float) -> int:
     return max(0, at_s - max(FRESH_S, round(2 * interval_s)))
 
 
-def nearest(taken_at: Sequence[int], wanted_s: int) -> int | None:
-    """Of the times of snapshots, the one nearest to a moment; None when all are further than TOLERANCE_S."""
+def nearest(taken_at: Sequence[int], wanted_s: int, interval_s: float) -> int | None:
+    """Of the times of snapshots, the one nearest to a moment; None when all are too far.
+
+    Where few are watched and seldom, there is a view, and so a snapshot, with each of their observations only.
+    """
     found = min(taken_at, key=lambda at_s: (abs(at_s - wanted_s), at_s), default=None)
-    return found if found is not None and abs(found - wanted_s) <= TOLERANCE_S else None
+    tolerance_s = max(TOLERANCE_S, interval_s / 2)
+    return found if found is not None and abs(found - wanted_s) <= tolerance_s else None
