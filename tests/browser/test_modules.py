@@ -45,6 +45,15 @@ def test_gaps(call: Call) -> None:
     assert at == [0, 60, 120, 240, 330, 420, 480]
 
 
+def test_who_is_observed_seldom_has_no_gap_at_each_point(call: Call) -> None:
+    three_hours = [10_800 * index for index in range(20)]
+    assert call("series", "stepSeconds", {"step": "1h", "time": three_hours})[0] == 10_800
+    hours = [3_600 * index for index in range(20)] + [3_600 * 40]
+    assert call("series", "stepSeconds", {"step": "1h", "time": hours})[0] == 3_600
+    assert call("series", "stepSeconds", {"step": "1d", "time": []})[0] == 86_400
+    assert call("series", "stepSeconds", {"step": "raw", "time": [5]})[0] == 60
+
+
 def test_jumps(call: Call) -> None:
     calm = [10_000 + (index * 7) % 11 for index in range(60)]
     time = [60 * index for index in range(60)]
@@ -116,6 +125,9 @@ def test_numbers_and_times(call: Call) -> None:
     ]
     assert written("pointTime", 1_795_392_000, "1d") == "23 Nov 2026 (UTC)", "a day is one of UTC"
     assert written("pointTime", 1_795_392_000, "1h") == "22 Nov 2026, 19:00 to 20:00"
+    set_back = [written("pointTime", at_s, "1m") for at_s in (1_793_510_940, 1_793_514_540)]
+    assert set_back == ["1 Nov 2026, 01:29 GMT-4", "1 Nov 2026, 01:29 GMT-5"], "these are not the same"
+    assert written("pointTime", 1_793_509_200, "1h") == "1 Nov 2026, 01:00 GMT-4 to 01:00 GMT-5"
     assert written("zone").startswith("America/New_York (GMT-")
 
 

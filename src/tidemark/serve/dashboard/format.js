@@ -11,8 +11,12 @@ const day = { day: "numeric", month: "short", year: "numeric" };
 const moment = new Intl.DateTimeFormat("en-GB", { ...day, ...clockTime });
 const zoned = new Intl.DateTimeFormat("en-GB", { ...day, ...clockTime, timeZoneName: "short" });
 const clocked = new Intl.DateTimeFormat("en-GB", clockTime);
-const minute = new Intl.DateTimeFormat("en-GB", { ...day, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const hour = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const hourTime = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const minuteOf = { ...day, ...hourTime };
+const minute = new Intl.DateTimeFormat("en-GB", minuteOf);
+const minuteZoned = new Intl.DateTimeFormat("en-GB", { ...minuteOf, timeZoneName: "short" });
+const hour = new Intl.DateTimeFormat("en-GB", hourTime);
+const hourZoned = new Intl.DateTimeFormat("en-GB", { ...hourTime, timeZoneName: "short" });
 const utcDate = new Intl.DateTimeFormat("en-GB", { ...day, timeZone: "UTC" });
 
 export const NOTHING = "–";
@@ -77,12 +81,25 @@ export const time = (atS) => moment.format(atS * 1_000);
 /** The same with the zone: "23 Nov 2026, 01:38:08 CET". */
 export const timeWithZone = (atS) => zoned.format(atS * 1_000);
 
-/** The time of a point of this step: a moment, or the period that it is of. Days are those of UTC, as they are kept. */
+/**
+ * The time of a point of this step: a moment, or the period that it is of. Days are those of UTC, as they are kept. With
+ * the zone on a day on which clocks are set: two of its hours may be called the same.
+ */
 export function pointTime(atS, step) {
   if (step === "1d") return `${utcDate.format(atS * 1_000)} (UTC)`;
-  if (step === "1h") return `${minute.format(atS * 1_000)} to ${hour.format((atS + 3_600) * 1_000)}`;
-  if (step === "1m") return minute.format(atS * 1_000);
-  return time(atS);
+  const withZone = clocksAreSet(atS);
+  if (step === "1h") {
+    const end = (withZone ? hourZoned : hour).format((atS + 3_600) * 1_000);
+    return `${(withZone ? minuteZoned : minute).format(atS * 1_000)} to ${end}`;
+  }
+  if (step === "1m") return (withZone ? minuteZoned : minute).format(atS * 1_000);
+  return withZone ? timeWithZone(atS) : time(atS);
+}
+
+function clocksAreSet(atS) {
+  const at = new Date(atS * 1_000);
+  const [year, month, date] = [at.getFullYear(), at.getMonth(), at.getDate()];
+  return new Date(year, month, date).getTimezoneOffset() !== new Date(year, month, date + 1).getTimezoneOffset();
 }
 
 /** The reader's time zone: "Europe/Berlin (GMT+1)". */

@@ -35,11 +35,10 @@ export function edge(values, further) {
   return values.map((value, index) => (index + 1 < values.length ? further(value, values[index + 1]) : value));
 }
 
-/** Seconds from one point to the next, usually. For raw points, the median. */
+/** Seconds from one point to the next, usually: more than the step where one is observed more seldom. */
 export function stepSeconds(series) {
-  if (STEP_S[series.step]) return STEP_S[series.step];
   const apart = differences(series.time);
-  return apart.length ? Math.max(1, median(apart)) : 60;
+  return Math.max(STEP_S[series.step] ?? 1, apart.length ? median(apart) : 60);
 }
 
 /**
