@@ -29,6 +29,7 @@ def tidemark(*arguments: str) -> Result:
         (["serve", "--port", "70000"], "setting port"),
         (["up", "--log-hours", "49", "--raw-days", "3"], "give --raw-days 4"),
         (["poll", "--api", "mockstagram"], "setting api"),
+        (["up", "--replicas", "3"], "name them with --nats"),
         (["serve", "--store", "mysql://x"], "setting store"),
         (["simulate", "--error-share", "2"], "share"),
         (["backfill", "--interval", "0"], "whole number of seconds"),

@@ -122,6 +122,8 @@ def test_an_api_behind_tls_is_refused_with_what_to_do() -> None:
         ("port", 65_536),
         ("store", "sqlite:///x"),
         ("log_level", "loud"),
+        ("log_hours", 0.01),
+        ("log_gigabytes", 0.01),
         ("raw_days", 2),
         ("raw_days", -1),
         ("hourly_days", 1),

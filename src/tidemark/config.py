@@ -186,8 +186,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=10_000_000,
-        description="Never ask the API for more than so many a second: this poller, or all of `up` together; 0: no"
-        " bound.",
+        description="Never poll the API for more than so many a second: this poller, or all of `up` together; 0: no"
+        " bound. The classification asks beside it, two requests for each verdict.",
     )
     request_deadline: float = Field(
         5, gt=0, le=300, description="Seconds after which a request counts as lost."
@@ -209,9 +209,9 @@ class Settings(BaseSettings):
 
     # How long to keep
     log_hours: float = Field(
-        48, gt=0, le=24 * 30, description="Hours that the log keeps batches for readers that are away."
+        48, ge=0.1, le=24 * 30, description="Hours that the log keeps batches for readers that are away."
     )
-    log_gigabytes: float = Field(24, gt=0, le=100_000, description="The most disk that the log takes.")
+    log_gigabytes: float = Field(24, ge=0.1, le=100_000, description="The most disk that the log takes.")
     raw_days: Days = Field(30, description="Days that single observations are kept; 0: for ever.")
     hourly_days: Days = Field(400, description="Days that hourly figures are kept; 0: for ever.")
     daily_days: Days = Field(3_650, description="Days that daily figures are kept; 0: for ever.")

@@ -80,7 +80,8 @@ class SearchIndex:
 def _order(blocks: list[pa.StringArray]) -> npt.NDArray[np.uint32]:
     if not blocks:
         return np.empty(0, np.uint32)
-    folded = pc.utf8_lower(pa.concat_arrays(blocks))
+    # Of 64 bits: all names of a large population are more than 2 GB.
+    folded = pc.utf8_lower(pa.concat_arrays([block.cast(pa.large_string()) for block in blocks]))
     # Arrow sorts stably and by bytes of UTF-8, which is the order in which Python compares strings. Empty
     # names come first.
     order: npt.NDArray[np.uint32] = pc.sort_indices(folded).to_numpy().astype(np.uint32)

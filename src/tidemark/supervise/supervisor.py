@@ -39,6 +39,11 @@ def up(settings: Settings) -> int:
     telemetry.configure_logging(settings, "up")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(screen))  # type: ignore[arg-type]
     try:
+        if settings.replicas > 1 and not settings.nats:
+            raise CallerError(
+                f"--replicas {settings.replicas} takes a cluster of NATS servers, and `up` starts one: name them with"
+                " --nats, or leave --replicas away"
+            )
         folder = DataFolder(settings.data)
         try:
             check_port(settings.host, settings.port)
