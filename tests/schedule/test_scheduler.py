@@ -278,6 +278,13 @@ async def test_a_turn_that_waits_on_the_queue_is_not_issued_a_second_time_at_a_s
     assert put_there == len(wanted) == SHARDS
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "late_s"), [(1, 15), (60, 15), (1_500, 15), (3_600, 36), (86_400, 864)]
+)
+def test_at_a_long_interval_more_is_caught_up(interval_s: int, late_s: int) -> None:
+    assert scheduler.late_max_ms(interval_s * 1_000) == late_s * 1_000
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_scheduler_can_be_stopped_while_the_log_is_away(nats_server: NatsServer) -> None:
     configured = settings(nats_server, 1)

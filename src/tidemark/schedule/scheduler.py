@@ -33,6 +33,9 @@ CATCH_UP_SECONDS: Final = 15.0
 """Ticks that were due while the log was away, or no scheduler ran, are issued afterwards, if that was no longer: an
 election in a NATS cluster takes up to ten. What was due before that is skipped, after a sleep of the machine or a clock
 set forward too: all at once it would be too much for the API."""
+CATCH_UP_SHARE: Final = 0.01
+"""Or within this share of a longer interval: a daily turn is not lost to a restart. Where a scheduler that is gone
+issued some more than TICK_DEDUPLICATION_S ago, these are observed twice."""
 
 logger = structlog.get_logger("tidemark.schedule")
 
@@ -54,13 +57,18 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
                 await log.consume_ticks()
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))
-                    late_max_ms = round(CATCH_UP_SECONDS * 1_000)
-                    await _timed(timetable, issued, _Queue(log, issued).put, late_max_ms, stop)
+                    queue = _Queue(log, issued)
+                    await _timed(timetable, issued, queue.put, late_max_ms(timetable.interval_ms), stop)
                 else:
                     await _untimed(turn, log, stop)
             except LogError as error:
                 logger.warning("ticks wait", error=str(error))
                 await wait(stop, RETRY_SECONDS)
+
+
+def late_max_ms(interval_ms: int) -> int:
+    """How long after it was due a tick is still issued."""
+    return max(round(CATCH_UP_SECONDS * 1_000), int(CATCH_UP_SHARE * interval_ms))
 
 
 async def _schedule_turns(settings: Settings, stop: asyncio.Event) -> None:
