@@ -424,11 +424,12 @@ class Log:
         with _translated("look at the tick queue"):
             return (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).num_pending or 0
 
-    async def ticks_taken(self) -> int:
-        """The place up to which ticks were handed to pollers. They are taken in the order of their places."""
+    async def ticks_taken(self) -> tuple[int, int]:
+        """The place up to which ticks were handed to pollers, in the order of their places; and the latest place."""
         with _translated("look at the tick queue"):
+            latest = (await self._jetstream.stream_info(streams.TICKS)).state.last_seq
             taken = (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).delivered
-        return taken.stream_seq if taken else 0
+        return taken.stream_seq if taken else 0, latest
 
     async def consume_ticks(self) -> Consumer:
         """The pollers' common consumer."""

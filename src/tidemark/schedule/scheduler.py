@@ -149,10 +149,10 @@ class _Queue:
         return self._places.get(shard, 0) > self._taken
 
     async def _look(self) -> None:
-        taken = await self._log.ticks_taken()
-        if taken < self._taken:  # the server was started again, and the queue, in its memory, is another
-            self._places.clear()
-        self._taken, self._looked_at = taken, time.monotonic()
+        self._taken, latest = await self._log.ticks_taken()
+        self._looked_at = time.monotonic()
+        if latest < max(self._places.values(), default=0):
+            self._places.clear()  # the server was started again, and the queue, in its memory, is another
 
 
 async def _publish(log: Log, ticks: Sequence[Tick]) -> list[int]:
