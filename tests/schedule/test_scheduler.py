@@ -174,24 +174,30 @@ async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServe
     assert_by_the_timetable(ticks, configured)
 
 
-async def test_pollers_that_cannot_keep_up_observe_everybody_in_turn(nats_server: NatsServer) -> None:
+async def test_pollers_that_cannot_keep_up_observe_everybody_in_turn(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.0)
     configured = settings(nats_server, 1)
-    async with scheduling(configured) as log:
+    timetable = Timetable(configured.population, 1_000)
+    async with connect(configured, "test") as log:
         consumer = await consumer_of(log)
+        queue = scheduler._Queue(log, Issued(0))
+        await queue.put(timetable.due(0, 1_000))
         taken: list[int] = []
-        while len(taken) < 4 * SHARDS:
-            async with asyncio.timeout(PATIENCE_S):
-                while await log.ticks_waiting() < SHARDS:  # noqa: ASYNC110 - a server's figure has no event
-                    await asyncio.sleep(0.02)
-            # A while after the last one, as the timetable has it, or before: at any time of the interval.
-            await asyncio.sleep(0.3 * (len(taken) % 4))
-            (delivery,) = await consumer.next(1, PATIENCE_S)
-            taken.append(Tick.decode(delivery.data).shard)
-            await delivery.ack()
+        for at_ms in range(
+            1_250, 9_250, 250
+        ):  # a shard is due at each of these, and each second one is taken
+            await queue.put(timetable.due(at_ms - 250, at_ms))
+            if at_ms % 500 == 0:
+                (delivery,) = await consumer.next(1, PATIENCE_S)
+                taken.append(Tick.decode(delivery.data).shard)
+                await delivery.ack()
     for turn in range(0, len(taken), SHARDS):
         assert sorted(taken[turn : turn + SHARDS]) == list(range(SHARDS)), taken
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("taken", [0, SHARDS])
 async def test_ticks_are_issued_on_a_queue_that_lost_those_that_waited(
     nats_server: NatsServer, taken: int
