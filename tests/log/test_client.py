@@ -127,6 +127,15 @@ async def test_a_tick_that_was_handed_back_comes_again(log: Log) -> None:
     assert await consumer.next(1, WAIT_S) == []
 
 
+async def test_a_tick_is_handed_out_until_it_is_done(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    await log.publish_tick(tick())
+    for times in range(1, 9):  # as while an API is away
+        (delivery,) = await some(consumer, 1)
+        assert delivery.times == times
+        await delivery.again(0)
+
+
 async def test_what_is_terminated_comes_to_nobody(log: Log) -> None:
     consumer = await log.consume_ticks()
     await log.publish_tick(tick())
