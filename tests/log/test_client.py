@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import nats
 import numpy as np
@@ -134,6 +135,16 @@ async def test_a_tick_is_handed_out_until_it_is_done(log: Log) -> None:
         (delivery,) = await some(consumer, 1)
         assert delivery.times == times
         await delivery.again(0)
+
+
+async def test_the_consumer_of_an_earlier_version_is_brought_up_to_date(log: Log) -> None:
+    before = replace(streams.poller_consumer(), max_deliver=3)
+    await log._jetstream.add_consumer(streams.TICKS, before)
+    await log.publish_tick(tick())
+    consumer = await log.consume_ticks()
+    info = await log._jetstream.consumer_info(streams.TICKS, streams.POLLERS)
+    assert (info.config.max_deliver, info.num_pending) == (-1, 1)
+    await some(consumer, 1)
 
 
 async def test_what_is_terminated_comes_to_nobody(log: Log) -> None:

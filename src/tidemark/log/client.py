@@ -463,6 +463,8 @@ class Log:
             except NotFoundError:
                 await self._jetstream.add_consumer(stream, config)
             else:
+                if (info.config.max_deliver or -1) != (config.max_deliver or -1):
+                    await self._jetstream.add_consumer(stream, config)  # an earlier version made it
                 if again and info.num_ack_pending:
                     handed_out_until = info.delivered.stream_seq if info.delivered else 0
                     await self._from_the_first_unacknowledged(stream, name)
