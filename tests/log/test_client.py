@@ -104,14 +104,26 @@ async def test_a_tick_that_another_is_just_publishing_is_published(
         await log.publish_batch(0, batch())  # only when it is on the disk
 
 
-async def test_a_tick_that_nobody_took_is_replaced(log: Log) -> None:
+async def test_a_tick_that_nobody_took_keeps_its_place(log: Log) -> None:
     consumer = await log.consume_ticks()
     for due_ms in range(1, 6):
-        await log.publish_tick(tick(shard=1, due_ms=due_ms))
-        await log.publish_tick(tick(shard=2, due_ms=due_ms))
+        put = [await log.publish_tick(tick(shard, due_ms)) for shard in (1, 2)]
+        assert put == [due_ms == 1] * 2
+    assert await log.publish_tick(tick(1, 1)), "a repeated one is there"
     deliveries = await some(consumer, 2)
-    assert [Tick.decode(delivery.data) for delivery in deliveries] == [tick(1, 5), tick(2, 5)]
+    assert [Tick.decode(delivery.data) for delivery in deliveries] == [tick(1, 1), tick(2, 1)]
     assert await consumer.next(1, WAIT_S) == []
+
+
+async def test_a_tick_in_work_is_replaced(log: Log) -> None:
+    consumer = await log.consume_ticks()
+    await log.publish_tick(tick(due_ms=1))
+    (in_work,) = await some(consumer, 1)
+    assert await log.publish_tick(tick(due_ms=2))
+    assert not await log.publish_tick(tick(due_ms=3))
+    await in_work.ack()
+    (delivery,) = await some(consumer, 1)
+    assert Tick.decode(delivery.data) == tick(due_ms=2)
 
 
 async def test_a_tick_that_was_handed_back_comes_again(log: Log) -> None:

@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from tests.log.server import PATIENCE_S, NatsServer, until
@@ -129,10 +128,10 @@ async def test_two_schedulers_issue_each_tick_once(
     issued: Counter[str] = Counter()
     publish_tick = Log.publish_tick
 
-    async def counted(self: Log, tick: Tick) -> int:
-        place = await publish_tick(self, tick)
+    async def counted(self: Log, tick: Tick) -> bool:
+        is_there = await publish_tick(self, tick)
         issued[tick.id] += 1
-        return place
+        return is_there
 
     monkeypatch.setattr(Log, "publish_tick", counted)
     configured = settings(nats_server, 1)
@@ -174,54 +173,29 @@ async def test_a_scheduler_outlives_a_crash_of_the_server(nats_server: NatsServe
     assert_by_the_timetable(ticks, configured)
 
 
+@pytest.mark.parametrize("second_from_ms", [0, 3_000, 10_000])
 async def test_pollers_that_cannot_keep_up_observe_everybody_in_turn(
-    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    nats_server: NatsServer, second_from_ms: int
 ) -> None:
-    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.0)
+    """Also when a second scheduler comes meanwhile, and when it is late each time."""
     configured = settings(nats_server, 1)
     timetable = Timetable(configured.population, 1_000)
     async with connect(configured, "test") as log:
         consumer = await consumer_of(log)
-        queue = scheduler._Queue(log, Issued(0))
-        await queue.put(timetable.due(0, 1_000))
+        await scheduler._publish(log, timetable.due(0, 1_000))
         taken: list[int] = []
         for at_ms in range(
             1_250, 9_250, 250
         ):  # a shard is due at each of these, and each second one is taken
-            await queue.put(timetable.due(at_ms - 250, at_ms))
+            await scheduler._publish(log, timetable.due(at_ms - 250, at_ms))
+            if at_ms > second_from_ms:
+                await scheduler._publish(log, timetable.due(at_ms - 500, at_ms - 250))
             if at_ms % 500 == 0:
                 (delivery,) = await consumer.next(1, PATIENCE_S)
                 taken.append(Tick.decode(delivery.data).shard)
                 await delivery.ack()
     for turn in range(0, len(taken), SHARDS):
         assert sorted(taken[turn : turn + SHARDS]) == list(range(SHARDS)), taken
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("taken", [0, SHARDS])
-async def test_ticks_are_issued_on_a_queue_that_lost_those_that_waited(
-    nats_server: NatsServer, taken: int
-) -> None:
-    configured = settings(nats_server, 1)
-    async with connect(configured, "test") as log:
-        await consumer_of(log)
-        queue = scheduler._Queue(log, Issued(0))
-        ticks = Timetable(configured.population, 1_000).due(0, 1_000)
-        await queue.put(ticks)
-        await queue.put([replace(tick, due_ms=2_000) for tick in ticks])
-        assert await log.ticks_waiting() == len(ticks) == SHARDS
-        consumer = await consumer_of(log)
-        for delivery in [(await consumer.next(1, PATIENCE_S))[0] for _ in range(taken)]:
-            assert Tick.decode(delivery.data).due_ms <= 1_000, "these kept their places"
-            await delivery.ack()
-        await asyncio.sleep(scheduler.LOOK_SECONDS)
-        await queue.put([replace(tick, due_ms=3_000) for tick in ticks])
-        assert await log.ticks_waiting() == SHARDS
-        nats_server.restart()
-        await consumer_of(log)
-        await asyncio.sleep(scheduler.LOOK_SECONDS)
-        await queue.put([replace(tick, due_ms=4_000) for tick in ticks])
-        assert await log.ticks_waiting() == SHARDS
 
 
 @pytest.mark.usefixtures("impatient")

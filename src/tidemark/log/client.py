@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +48,9 @@ NOT_THE_LAST: Final = 10071
 IN_PROCESS: Final = 10158
 """JetStream's error code for a message whose id another is just publishing; only in a cluster (nats-server 2.15)."""
 RECORD_FETCH_MESSAGES: Final = 512
+EXPECTED_PLACE: Final = "Nats-Expected-Last-Subject-Sequence"
+"""A message with it is refused, with NOT_THE_LAST, where another is the last of its subject; with 0 where any is."""
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 _FOREIGN = (nats.errors.Error, JetStreamError, OSError, asyncio.TimeoutError)
 
@@ -130,6 +133,11 @@ class _translated:
             ) from error
         if isinstance(error, _FOREIGN):
             raise LogError(f"cannot {self._doing}: {_said(error)}; is the NATS server up?") from error
+
+
+def _code(error: LogError) -> int | None:
+    """JetStream's error code for why a call failed, if it was JetStream that refused it."""
+    return error.__cause__.err_code if isinstance(error.__cause__, APIError) else None
 
 
 def _said(error: BaseException) -> str:
@@ -282,13 +290,33 @@ class Log:
                         "this stream is kept as the scheduler was told, not this process", stream=config.name
                     )
 
-    async def publish_tick(self, tick: Tick) -> int:
-        """Put a tick on its queue; a repeated one is dropped by the server. Returns its place there, from 1.
+    async def publish_tick(self, tick: Tick) -> bool:
+        """Put a tick on its queue, unless one of its shard waits there for a poller: that one keeps its place.
 
-        That of the first where it was repeated; 0 where another is just publishing the same.
+        Returns whether it is there. One that is in work is replaced; a repeated one is dropped by the server.
         """
-        added = await self._publish_order(streams.tick_subject(tick.shard), tick.encode(), tick.id)
-        return added.seq if added else 0
+        subject, data = streams.tick_subject(tick.shard), tick.encode()
+        try:
+            await self._publish_order(subject, data, tick.id, {EXPECTED_PLACE: "0"})
+        except LogError as error:
+            if _code(error) != NOT_THE_LAST:
+                raise
+        else:
+            return True
+        waiting = await self._waiting_tick(subject)
+        if waiting is None:
+            await self._publish_order(subject, data, tick.id)
+        return waiting in (None, data)
+
+    async def _waiting_tick(self, subject: str) -> bytes | None:
+        """The tick that lies there, if it was not handed out yet. They are, in the order of their places."""
+        with _translated("look at the tick queue"):
+            try:
+                tick = await self._jetstream.get_last_msg(streams.TICKS, subject)
+            except NotFoundError:
+                return None  # done meanwhile
+            taken = (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).delivered
+        return tick.data if taken is None or (tick.seq or 0) > taken.stream_seq else None
 
     async def publish_batch(self, shard: int, batch: Batch) -> bool:
         """Put a batch on the log. When this returns, it is on the server's disk.
@@ -305,10 +333,9 @@ class Log:
         """
         # A turn that is taken early is not the same as the one that is due: the latter takes what is left.
         early = "" if turn.since_ms == turn.due_ms else "early "
-        added = await self._publish_order(
+        return await self._publish_order(
             streams.turn_subject(turn.shard), turn.encode(), f"{early}{turn.id}{issue}"
         )
-        return added is None or not added.duplicate
 
     async def publish_jump(self, turn: Turn, day: int) -> None:
         """Put the turn of one influencer on the queue; dropped by the server if there was one that day."""
@@ -328,7 +355,7 @@ class Log:
                     subject,
                     verdicts.encode(),
                     timeout=CALL_DEADLINE_S,
-                    headers={"Nats-Expected-Last-Subject-Sequence": str(last)},
+                    headers={EXPECTED_PLACE: str(last)},
                 )
             except APIError as error:
                 if error.err_code == NOT_THE_LAST:
@@ -403,33 +430,33 @@ class Log:
             return True
         return (turn.first_pk, turn.last_pk) != population.shard_range(shard)
 
-    async def _publish_order(self, subject: str, data: bytes, message_id: str) -> PubAck | None:
-        """As below, but done also while another is at it (None): whoever issues orders goes on until his are taken."""
-        try:
-            return await self._publish(subject, data, message_id)
-        except LogError as error:
-            if not (isinstance(error.__cause__, APIError) and error.__cause__.err_code == IN_PROCESS):
-                raise
-            return None
+    async def _publish_order(
+        self, subject: str, data: bytes, message_id: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> bool:
+        """As below, but done also while another is at it: whoever issues orders goes on until his are taken.
 
-    async def _publish(self, subject: str, data: bytes, message_id: str) -> PubAck:
+        False when it was there before and the server dropped it.
+        """
+        try:
+            return not (await self._publish(subject, data, message_id, headers)).duplicate
+        except LogError as error:
+            if _code(error) != IN_PROCESS:
+                raise
+            return True
+
+    async def _publish(
+        self, subject: str, data: bytes, message_id: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> PubAck:
         # Not publish_async: after a reconnect it may never complete (measured with nats-py 2.16).
         with _translated(f"publish on {subject}"):
             return await self._jetstream.publish(
-                subject, data, timeout=CALL_DEADLINE_S, headers={"Nats-Msg-Id": message_id}
+                subject, data, timeout=CALL_DEADLINE_S, headers={"Nats-Msg-Id": message_id, **headers}
             )
 
     async def ticks_waiting(self) -> int:
         """How many ticks lie on the queue that no poller has taken yet."""
         with _translated("look at the tick queue"):
             return (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).num_pending or 0
-
-    async def ticks_taken(self) -> tuple[int, int]:
-        """The place up to which ticks were handed to pollers, in the order of their places; and the latest place."""
-        with _translated("look at the tick queue"):
-            latest = (await self._jetstream.stream_info(streams.TICKS)).state.last_seq
-            taken = (await self._jetstream.consumer_info(streams.TICKS, streams.POLLERS)).delivered
-        return taken.stream_seq if taken else 0, latest
 
     async def consume_ticks(self) -> Consumer:
         """The pollers' common consumer."""

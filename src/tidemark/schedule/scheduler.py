@@ -19,8 +19,7 @@ from tidemark.schedule.timetable import Issued, RoundRobin, Timetable
 from tidemark.schedule.turns import turns, turns_at_start
 
 LOOK_SECONDS: Final = 0.1
-"""With `--interval 0`: how often the tick queue is filled up. Otherwise: how often at most it is asked which ticks
-wait."""
+"""With `--interval 0`: how often the tick queue is filled up."""
 SLEEP_MAX_SECONDS: Final = 1.0
 """A clock that is set while we sleep is noticed within this."""
 APART_MS: Final = 1_000
@@ -57,8 +56,13 @@ async def _schedule_ticks(settings: Settings, stop: asyncio.Event) -> None:
                 await log.consume_ticks()
                 if settings.interval:
                     timetable = Timetable(settings.population, round(settings.interval * 1_000))
-                    queue = _Queue(log, issued)
-                    await _timed(timetable, issued, queue.put, late_max_ms(timetable.interval_ms), stop)
+                    await _timed(
+                        timetable,
+                        issued,
+                        lambda ticks: _publish(log, issued.named(ticks)),
+                        late_max_ms(timetable.interval_ms),
+                        stop,
+                    )
                 else:
                     await _untimed(turn, log, stop)
             except LogError as error:
@@ -119,54 +123,14 @@ async def _untimed(turn: RoundRobin, log: Log, stop: asyncio.Event) -> None:
         await _publish(log, turn.due(_now_ms(), await log.ticks_waiting()))
 
 
-class _Queue:
-    """The queue of ticks, on which one that waits keeps its place.
-
-    The next tick of its shard would replace it, and stand at the end. Where pollers cannot keep up, they would be
-    handed what is about to be replaced, and whom they never reach would be the same at each interval.
-    """
-
-    def __init__(self, log: Log, issued: Issued) -> None:
-        self._log = log
-        self._issued = issued
-        self._places: dict[int, int] = {}
-        """Of the latest tick of each shard."""
-        self._taken = 0
-        """Up to this place ticks were taken, when that was last asked."""
-        self._looked_at = -LOOK_SECONDS
-
-    async def put(self, ticks: Sequence[Tick]) -> None:
-        """Put them on the queue, but for those of which the one before is still there."""
-        due = [tick for tick in ticks if not self._waits(tick.shard)]
-        if len(due) < len(ticks) and time.monotonic() - self._looked_at >= LOOK_SECONDS:
-            await self._look()
-            due = [tick for tick in ticks if not self._waits(tick.shard)]
-        telemetry.TICKS_KEPT.inc(len(ticks) - len(due))
-        for tick, place in zip(due, await _publish(self._log, self._issued.named(due)), strict=True):
-            self._places[tick.shard] = place
-
-    def _waits(self, shard: int) -> bool:
-        return self._places.get(shard, 0) > self._taken
-
-    async def _look(self) -> None:
-        self._taken, latest = await self._log.ticks_taken()
-        self._looked_at = time.monotonic()
-        if latest < max(self._places.values(), default=0):
-            self._places.clear()  # the server was started again, and the queue, in its memory, is another
-
-
-async def _publish(log: Log, ticks: Sequence[Tick]) -> list[int]:
-    """The places on the queue of these ticks."""
-    places: list[int] = []
+async def _publish(log: Log, ticks: Sequence[Tick]) -> None:
     for start in range(0, len(ticks), AT_ONCE_MAX):
         chunk = ticks[start : start + AT_ONCE_MAX]
         results = await asyncio.gather(*(log.publish_tick(tick) for tick in chunk), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-            places.append(result)
-        telemetry.TICKS.inc(len(chunk))
-    return places
+            (telemetry.TICKS if result else telemetry.TICKS_KEPT).inc()
 
 
 async def _publish_turns(log: Log, wanted: Sequence[Turn]) -> None:
