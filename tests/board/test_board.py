@@ -169,6 +169,9 @@ def test_unwatched_pks_are_counted(batch_of: Callable[..., Batch]) -> None:
     board = Board(POPULATION)
     assert board.apply(batch_of([(1, 1_000, 1, 1, "a"), (100, 1_000, 1, 1, "b")])).tolist() == [0]
     assert board.outside == 1
+    columns = (np.array(values, np.uint32) for values in ([1, 100], [1, 1], [1, 1], [1, 2]))
+    board.restore(*columns)
+    assert board.outside == 1, "who was watched before a start with others is no stranger"
 
 
 def test_restore_takes_the_newest_of_rows_in_any_order_and_is_idempotent() -> None:

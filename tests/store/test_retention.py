@@ -5,8 +5,10 @@ import time
 import pytest
 
 from tidemark.errors import CallerError
+from tidemark.population import Population
 from tidemark.store.clickhouse import Store
 from tidemark.store.retention import FOREVER, TIME_COLUMNS, Retention
+from tidemark.store.rollups import Rollups
 
 from .conftest import DAY_S, History, Open
 
@@ -50,6 +52,25 @@ def test_old_days_go_when_the_retention_is_shortened(open_store: Open, history: 
     store.insert_observations(*history.add([1, 2], today_s - 40 * DAY_S))
     _merge(store)
     assert store.row_count() == 6
+
+
+def test_what_was_dropped_while_less_was_kept_is_told_by_the_rollups(
+    open_store: Open, history: History
+) -> None:
+    today_s = int(time.time()) // DAY_S * DAY_S
+    old_s = today_s - 8 * DAY_S
+    store = open_store()
+    for days_ago in (8, 7, 1):
+        store.insert_observations(*history.add([1, 2], today_s - days_ago * DAY_S))
+    while Rollups(store, Population(0, 9)).run().hours_closed:
+        pass
+    assert store.series(1, old_s, old_s + 3_600).step == "raw"
+    store = open_store(Retention(3, FOREVER, FOREVER))
+    _merge(store)
+    assert store.series(1, old_s, old_s + 3_600).step == "1h"
+    store = open_store()
+    found = store.series(1, old_s, old_s + 3_600)
+    assert (found.step, len(found)) == ("1h", 1), "the setting alone says that there are observations"
 
 
 def _merge(store: Store) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import psutil
@@ -53,6 +54,28 @@ async def test_it_comes_back_on_its_port_after_a_kill(keep: Keep, folder: DataFo
     os.kill(first, signal.SIGKILL)
     await until(lambda: keeper.restarts == 1 and keeper.state == State.RUNNING, "a new server")
     assert await answer(where.port, where.username) == "PONG"
+
+
+async def test_one_that_met_a_full_disk_is_started_anew_when_there_is_room(
+    keep: Keep, folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 0
+    monkeypatch.setattr(nats_server, "ROOM_LOOK_S", 0.02)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    server = NatsServer(folder)
+    keeper = keep(server.order())
+    server.stay(await keeper.start())
+    healing = asyncio.create_task(server.heal(keeper))
+    said = server._said(
+        "[1] 2026/11/27 14:40:00.0 [ERR] Filestore [OBSERVATIONS] Critical write error: no space left on device"
+    )
+    assert said.kind == "error"
+    await asyncio.sleep(0.2)
+    assert keeper.restarts == 0, "it would meet the same again"
+    free = nats_server.ROOM_BYTES
+    await until(lambda: keeper.restarts == 1 and keeper.state == State.RUNNING, "a new server")
+    await until(lambda: not server.out_of_room, "the end of it")
+    healing.cancel()
 
 
 async def test_nobody_can_read_the_token_in_the_arguments(keep: Keep, folder: DataFolder) -> None:

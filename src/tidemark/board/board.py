@@ -164,7 +164,8 @@ class Board:
     ) -> tuple[int, npt.NDArray[np.int64]]:
         """Put rows of strictly increasing pks; how many were newer, and the indices of new names."""
         slots, inside = self._columns.find(pk)
-        self.outside += len(pk) - (inside.stop - inside.start)
+        if not restored:  # what was watched before, the store still has
+            self.outside += len(pk) - (inside.stop - inside.start)
         newer = self._columns.put(
             slots,
             observed_at_ms[inside],

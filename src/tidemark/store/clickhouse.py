@@ -189,6 +189,7 @@ class Store:
         self._version_ms = max((row["version_ms"] for row in progress), default=0)
         self._version_lock = threading.Lock()
         self._first_s = self.query("first_time")["first_s"][0].as_py()
+        self._first_raw_s = self._extent("first_s")
 
     def rename(self) -> None:
         """Give the store another id from its next opening on: the log takes it for a new one and begins anew."""
@@ -218,7 +219,9 @@ class Store:
         with self.periods.inserting(pk, observed_at) as marks:
             self._write_marks(marks, cleared=False)
             self._writer.insert("observations", list(rows), block, "Native")
-        self._first_s = min(self._first_s or int(observed_at.min()), int(observed_at.min()))
+        first_s = int(observed_at.min())
+        self._first_s = min(self._first_s or first_s, first_s)
+        self._first_raw_s = min(self._first_raw_s or first_s, first_s)
 
     def insert_usernames(self, pk: UInt32s, names: pa.StringArray, seen_at: UInt32s) -> None:
         """Insert names (n,) and when each was seen, in Unix seconds. On the disk when this returns."""
@@ -490,12 +493,15 @@ class Store:
         raise _too_many(step, limit)
 
     def kept(self) -> Kept:
-        """From when on there is anything, single observations, and hourly figures, by the clock and the retention."""
+        """From when on there is anything, single observations, and hourly figures, by the clock and the retention.
+
+        Of observations, also by the oldest there was at the start: they may have been kept for a shorter time before.
+        """
         now_s = int(time.time())
         raw_days, hourly_days = self._retention.raw_days, self._retention.hourly_days
         return Kept(
             first_s=self._first_s,
-            raw_since_s=now_s - raw_days * DAY_S if raw_days else 0,
+            raw_since_s=max(self._first_raw_s, now_s - raw_days * DAY_S if raw_days else 0),
             hourly_since_s=now_s - hourly_days * DAY_S if hourly_days else 0,
             now_s=now_s,
         )

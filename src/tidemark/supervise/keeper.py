@@ -99,6 +99,11 @@ class Keeper:
         if self._keeping is not None:
             await asyncio.shield(self._keeping)
 
+    def restart(self) -> None:
+        """End it at once; as whatever ends it is started again."""
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+
     async def stop(self, hurry: asyncio.Event) -> None:
         """SIGTERM, and after the role's deadline SIGKILL; soon when `hurry` is set."""
         if self._keeping is None:

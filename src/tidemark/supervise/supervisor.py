@@ -83,6 +83,7 @@ class _Supervisor:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
+        self._healing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Start everything, wait for a signal, stop everything. Raises TidemarkError when a start fails."""
@@ -147,8 +148,10 @@ class _Supervisor:
 
     async def _start_nats(self, found: dict[str, Any]) -> None:
         server = NatsServer(self._folder)
-        url = await self._keep(server.order()).start()
+        keeper = self._keep(server.order())
+        url = await keeper.start()
         server.stay(url)
+        self._healing = asyncio.create_task(server.heal(keeper))
         found["nats"] = (url,)
 
     async def _start_stand_in(self, found: dict[str, Any]) -> None:
@@ -174,6 +177,8 @@ class _Supervisor:
         return [us, *(live.Row(one.order.name, one.state, one.pid, one.restarts) for one in self._keepers)]
 
     async def _stop_all(self) -> None:
+        if self._healing is not None:
+            self._healing.cancel()
         for role in orders.STOP_SECONDS:
             await asyncio.gather(
                 *(keeper.stop(self._hurry) for keeper in self._keepers if keeper.order.role == role)
