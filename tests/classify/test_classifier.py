@@ -16,6 +16,7 @@ from tidemark.classify import classifier
 from tidemark.classify.api import Api as ClassifierApi
 from tidemark.config import load
 from tidemark.errors import CallerError
+from tidemark.log import streams
 from tidemark.messages import Turn
 from tidemark.mockstagram import Answer
 from tidemark.simulate import Mockstagram, is_suspicious
@@ -123,6 +124,33 @@ async def test_an_api_that_answers_at_once_is_not_asked_for_as_many_as_a_core_ca
     await bench.done()
     rounds = len(ALL) // 4
     assert time.monotonic() - began >= (rounds - 1) * 0.3
+
+
+async def test_who_jumped_waits_for_no_sweep(bench: Bench, api: Api) -> None:
+    free = asyncio.Event()
+
+    async def slow(pk: int) -> tuple[int, bytes]:
+        await free.wait()
+        return 200, sound(pk)
+
+    api.answering = lambda pk, times: slow(pk)
+    await bench.order(FIRST, LAST - 1)
+    bench.start(classify_concurrency=2)
+    await until(lambda: api.in_flight == 2, "a sweep that goes on")
+    await bench.log.publish_jump(Turn(0, LAST, LAST, 2_000, 2_000), day=1)
+
+    async def taken() -> bool:
+        waiting = await bench.log._jetstream.consumer_info(streams.CLASSIFICATIONS, streams.JUMPS)
+        return bool(waiting.num_ack_pending == 1)
+
+    await until(taken, "it")
+    free.set()
+    await bench.done()
+    asked = [question["pk"] for question in api.asked]
+    assert len(asked) == len(set(asked)) == len(ALL)
+    assert asked.index(LAST) <= 2 + classifier.DETAILS_AHEAD, (
+        "only those whose details were fetched come before"
+    )
 
 
 BAD: dict[str, Callable[[int], tuple[int, bytes]]] = {

@@ -121,8 +121,9 @@ async def test_turns_of_shards_that_nobody_watches_any_more_can_be_dropped(log: 
     await log.publish_jump(Turn(3, 35, 35, 5, 5), day=1)
     assert await log.drop_turns_of_others(Population(0, 19, shard_size=10)) == {0, 1}
     consumer = await log.consume_turns()
-    assert [turn.first_pk for turn in await turns(consumer, 3)] == [0, 10, 35]
+    assert [turn.first_pk for turn in await turns(consumer, 2)] == [0, 10]
     assert await turns(consumer, 0) == []
+    assert [turn.first_pk for turn in await turns(await log.consume_jumps(), 1)] == [35]
 
 
 async def test_turns_of_a_range_that_nobody_watches_any_more_can_be_dropped(log: Log) -> None:
@@ -172,16 +173,22 @@ async def test_who_jumped_is_queued_once_a_day_and_pushes_out_no_turn(log: Log) 
     for pk in (5, 6, 7):
         for replica in (70, 71):
             await log.publish_jump(Turn(0, pk, pk, replica, replica), day=1)
-    assert [(turn.first_pk, turn.last_pk) for turn in await turns(consumer, 5)] == [
-        (0, 9),
-        (0, 9),
-        (5, 5),
-        (6, 6),
-        (7, 7),
-    ]
+    assert [(turn.first_pk, turn.last_pk) for turn in await turns(consumer, 2)] == [(0, 9), (0, 9)]
+    consumer = await log.consume_jumps()
+    assert [(turn.first_pk, turn.last_pk) for turn in await turns(consumer, 3)] == [(5, 5), (6, 6), (7, 7)]
     await log.publish_jump(Turn(0, 5, 5, 80, 80), day=1)
     await log.publish_jump(Turn(0, 6, 6, 80, 80), day=2)
     assert [turn.first_pk for turn in await turns(consumer, 1)] == [6]
+
+
+async def test_the_consumer_that_got_turns_and_jumps_is_brought_up_to_date(log: Log) -> None:
+    before = replace(streams.classifier_consumer(), filter_subject=None)
+    await log._jetstream.add_consumer(streams.CLASSIFICATIONS, before)
+    await log.publish_turn(Turn(0, 0, 9, 5, 5))
+    await log.publish_jump(Turn(0, 7, 7, 5, 5), day=1)
+    jumps = await log.consume_jumps()
+    assert [turn.first_pk for turn in await turns(jumps, 1)] == [7]
+    assert [turn.first_pk for turn in await turns(await log.consume_turns(), 1)] == [0]
 
 
 async def test_a_turn_is_handed_out_until_it_is_done(log: Log) -> None:

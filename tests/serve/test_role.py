@@ -102,7 +102,7 @@ async def test_who_jumps_is_classified_ahead_of_the_turn(
             await replica.work._log.open()
             await replica.observe(0, {})
             await replica.observe(1, {2_345: 90_000})
-        consumer = await log.consume_turns()
+        consumer = await log.consume_jumps()
         assert await consumer.next(1, 0.1) == [], "as long as nobody classifies"
         for replica in replicas:
             replica.classified()

@@ -17,7 +17,8 @@ Key = TypeVar("Key")
 class Agenda(Generic[Key]):
     """The influencers that wait to be asked about; `Key` is whatever comes back with the pk.
 
-    In the order in which they were put down; who is to be asked again, as if put down when that may be done.
+    In the order in which they were put down, apart from who comes first; who is to be asked again, as if put down when
+    that may be done.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,10 @@ class Agenda(Generic[Key]):
     def put(self, pk: int, key: Key, now: float) -> None:
         """Put down somebody to be asked now (monotonic seconds, never less than before)."""
         self._fresh.append((now, pk, key))
+
+    def put_first(self, pk: int, key: Key) -> None:
+        """Put down somebody to be asked before all others."""
+        self._fresh.appendleft((0.0, pk, key))
 
     def put_again(self, pk: int, key: Key, at: float) -> None:
         """Put down somebody to be asked once more, but not before `at`."""

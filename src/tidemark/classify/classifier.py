@@ -93,6 +93,8 @@ class _Classifier:
         self._asking: set[asyncio.Task[None]] = set()
         """Influencers being asked about, from the GET until their call may be used again."""
         self._turns: set[asyncio.Task[None]] = set()
+        self._jumps: set[asyncio.Task[None]] = set()
+        """The turns of one influencer each who jumped."""
         self._opening = 0
         """Turns of which the record is still being read."""
         self._wake = asyncio.Event()
@@ -112,15 +114,16 @@ class _Classifier:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_turns(stop))
+                group.create_task(self._take_jumps(stop))
                 group.create_task(self._dispatch(stop))
             if self._in_flight:
                 await asyncio.wait(self._asking, timeout=STOP_PATIENCE_S)
             self._end(*self._asking)
             self._stopping.set()
-            if self._turns:
-                await asyncio.wait(self._turns, timeout=STOP_PATIENCE_S)
+            if self._turns or self._jumps:
+                await asyncio.wait(self._turns | self._jumps, timeout=STOP_PATIENCE_S)
         finally:
-            self._end(*self._asking, *self._turns)
+            self._end(*self._asking, *self._turns, *self._jumps)
 
     @staticmethod
     def _end(*tasks: asyncio.Task[None]) -> None:
@@ -134,6 +137,17 @@ class _Classifier:
                 self._opening += 1
                 spawn(self._turns, self._serve(delivery), "a turn")
 
+    async def _take_jumps(self, stop: asyncio.Event) -> None:
+        """Who jumped is asked about before all others, also while a sweep is under way, which takes a day."""
+        jumps = ReconnectingConsumer(self._log.consume_jumps, stop, logger.warning, "no jumps")
+        while not stop.is_set():
+            if len(self._jumps) >= self._concurrency:
+                await wait(stop, ROOM_LOOK_S)
+                continue
+            for delivery in await jumps.next(1, TURN_WAIT_S):
+                self._opening += 1
+                spawn(self._jumps, self._serve(delivery, first=True), "a jump")
+
     async def _has_room(self, stop: asyncio.Event) -> bool:
         """Wait until calls run out of work; False at `stop`. Also while the API fails: see `Agenda.take`."""
         turns_max = max(TURNS_IN_WORK_MIN, 2 * self._concurrency)
@@ -144,8 +158,8 @@ class _Classifier:
             await wait(stop, ROOM_LOOK_S)
         return False
 
-    async def _serve(self, delivery: Delivery) -> None:
-        """One turn, from the order to the acknowledgement."""
+    async def _serve(self, delivery: Delivery, *, first: bool = False) -> None:
+        """One turn, from the order to the acknowledgement; those of it before all others, if they are to be `first`."""
         opened = False
         heartbeat = asyncio.ensure_future(_keep_alive(delivery))
         try:
@@ -155,7 +169,10 @@ class _Classifier:
             work = TurnInWork(turn, pks)
             now = time.monotonic()
             for pk in pks:
-                self._agenda.put(pk, work, now)
+                if first:
+                    self._agenda.put_first(pk, work)
+                else:
+                    self._agenda.put(pk, work, now)
             self._opening, opened = self._opening - 1, True
             self._wake.set()
             await self._see_through(work, record.last)

@@ -20,7 +20,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, PubAck, StreamConfig
+from nats.js.api import ConsumerConfig, ConsumerInfo, PubAck, StreamConfig
 from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 from nats.js.errors import Error as JetStreamError
 
@@ -467,8 +467,14 @@ class Log:
         return await self._consume(streams.OBSERVATIONS, streams.store_consumer(store_id), again=True)
 
     async def consume_turns(self) -> Consumer:
-        """The classifiers' common consumer."""
+        """The classifiers' common consumer of the turns of shards."""
         return await self._consume(streams.CLASSIFICATIONS, streams.classifier_consumer())
+
+    async def consume_jumps(self) -> Consumer:
+        """The classifiers' common consumer of those who jumped."""
+        # On a work queue no two may get the same, and that of an earlier version got all.
+        await self._make_consumer(streams.CLASSIFICATIONS, streams.classifier_consumer())
+        return await self._consume(streams.CLASSIFICATIONS, streams.jump_consumer())
 
     async def consume_verdicts(self, store_id: str) -> Consumer:
         """The consumer of the verdicts for one store, as that of the observations."""
@@ -480,24 +486,32 @@ class Log:
         `again`: whoever reads it now is the only one who does, so what was handed out before and not acknowledged
         comes at once, and before all that is newer.
         """
-        name = config.durable_name
-        assert name is not None
-        handed_out_until = 0
-        await self.open()
-        with _translated(f"create the consumer {name}"):
-            try:
-                info = await self._jetstream.consumer_info(stream, name)
-            except NotFoundError:
-                await self._jetstream.add_consumer(stream, config)
-            else:
-                if (info.config.max_deliver or -1) != (config.max_deliver or -1):
-                    await self._jetstream.add_consumer(stream, config)  # an earlier version made it
-                if again and info.num_ack_pending:
-                    handed_out_until = info.delivered.stream_seq if info.delivered else 0
-                    await self._from_the_first_unacknowledged(stream, name)
+        info = await self._make_consumer(stream, config)
+        name, handed_out_until = info.name, 0
+        with _translated(f"read by the consumer {name}"):
+            if again and info.num_ack_pending:
+                handed_out_until = info.delivered.stream_seq if info.delivered else 0
+                await self._from_the_first_unacknowledged(stream, name)
             # One message may wait here for each that was asked for; asking is what bounds them.
             subscription = await self._jetstream.pull_subscribe_bind(name, stream)
         return Consumer(subscription, handed_out_until)
+
+    async def _make_consumer(self, stream: str, config: ConsumerConfig) -> ConsumerInfo:
+        """It is there, as it was or as an earlier version made it, brought up to date."""
+        name = config.durable_name
+        assert name is not None
+        await self.open()
+        with _translated(f"create the consumer {name}"):
+            info: ConsumerInfo
+            try:
+                info = await self._jetstream.consumer_info(stream, name)
+            except NotFoundError:
+                info = await self._jetstream.add_consumer(stream, config)
+                return info
+            before = (info.config.max_deliver or -1, info.config.filter_subject or None)
+            if before != (config.max_deliver or -1, config.filter_subject):
+                await self._jetstream.add_consumer(stream, config)
+        return info
 
     async def _from_the_first_unacknowledged(self, stream: str, name: str) -> None:
         """The server forgets that they were handed out. One before 2.14 does not know this: there they come when their

@@ -25,6 +25,8 @@ POLLERS: Final = "pollers"
 """The one consumer that all pollers share: JetStream hands each tick to one of them."""
 CLASSIFIERS: Final = "classifiers"
 """The one that all classifiers share."""
+JUMPS: Final = "classifiers-jumps"
+"""And the one of who jumped: they wait for no sweep."""
 
 TICK_DEDUPLICATION_S: Final = 60
 """Schedulers that issue the same tick do so within moments of each other."""
@@ -83,7 +85,7 @@ def turn_subject(shard: int | Literal["*"]) -> str:
     return f"tidemark.classifications.{shard}"
 
 
-def jump_subject(pk: int) -> str:
+def jump_subject(pk: int | Literal["*"]) -> str:
     """A subject of its own for who is classified ahead of time: it must not push out the turn of a shard.
 
     One for an influencer is no trouble here: there are as many as wait, at most a hundredth of all.
@@ -186,8 +188,18 @@ def store_consumer(store_id: str) -> ConsumerConfig:
 
 def classifier_consumer() -> ConsumerConfig:
     """Shared by all classifiers. A turn is handed out until it is done, however often."""
+    return _turn_consumer(CLASSIFIERS, turn_subject("*"))
+
+
+def jump_consumer() -> ConsumerConfig:
+    """The same for those who jumped."""
+    return _turn_consumer(JUMPS, jump_subject("*"))
+
+
+def _turn_consumer(name: str, subjects: str) -> ConsumerConfig:
     return ConsumerConfig(
-        durable_name=CLASSIFIERS,
+        durable_name=name,
+        filter_subject=subjects,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=TURN_ACK_WAIT_S,
         max_ack_pending=TURNS_IN_WORK_MAX,
