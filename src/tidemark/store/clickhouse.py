@@ -189,7 +189,9 @@ class Store:
         self._version_ms = max((row["version_ms"] for row in progress), default=0)
         self._version_lock = threading.Lock()
         self._first_s = self.query("first_time")["first_s"][0].as_py()
-        self._first_raw_s = self._extent("first_s")
+        first_day_s = self._extent("first_s") // DAY_S * DAY_S
+        self._raw_lost_until_s = first_day_s if self._first_s < first_day_s else 0
+        """Of days before, only the rollups are there: less was kept once."""
 
     def rename(self) -> None:
         """Give the store another id from its next opening on: the log takes it for a new one and begins anew."""
@@ -219,9 +221,7 @@ class Store:
         with self.periods.inserting(pk, observed_at) as marks:
             self._write_marks(marks, cleared=False)
             self._writer.insert("observations", list(rows), block, "Native")
-        first_s = int(observed_at.min())
-        self._first_s = min(self._first_s or first_s, first_s)
-        self._first_raw_s = min(self._first_raw_s or first_s, first_s)
+        self._first_s = min(self._first_s or int(observed_at.min()), int(observed_at.min()))
 
     def insert_usernames(self, pk: UInt32s, names: pa.StringArray, seen_at: UInt32s) -> None:
         """Insert names (n,) and when each was seen, in Unix seconds. On the disk when this returns."""
@@ -493,15 +493,14 @@ class Store:
         raise _too_many(step, limit)
 
     def kept(self) -> Kept:
-        """From when on there is anything, single observations, and hourly figures, by the clock and the retention.
-
-        Of observations, also by the oldest there was at the start: they may have been kept for a shorter time before.
+        """From when on there is anything, single observations, and hourly figures: by the clock and the retention, and
+        by the observations that were there at the start.
         """
         now_s = int(time.time())
         raw_days, hourly_days = self._retention.raw_days, self._retention.hourly_days
         return Kept(
             first_s=self._first_s,
-            raw_since_s=max(self._first_raw_s, now_s - raw_days * DAY_S if raw_days else 0),
+            raw_since_s=max(self._raw_lost_until_s, now_s - raw_days * DAY_S if raw_days else 0),
             hourly_since_s=now_s - hourly_days * DAY_S if hourly_days else 0,
             now_s=now_s,
         )
