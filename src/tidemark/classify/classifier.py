@@ -37,7 +37,7 @@ from tidemark.mockstagram import Answer
 from tidemark.process import raise_file_limit, spawn, wait, within_files
 
 TURNS_IN_WORK_MIN: Final = 256
-"""So many may be in work, or twice as many as calls in flight: a turn of one influencer who jumped keeps one busy."""
+"""So many may be in work, or twice as many as calls in flight: what is left of a turn may keep a single one busy."""
 DETAILS_AHEAD: Final = 8
 """Influencers whose details are fetched before a call is free for them, so that a slow GET holds up no POST. With
 128 calls of ten seconds, details wait for 0.6 s then."""
@@ -120,8 +120,8 @@ class _Classifier:
                 await asyncio.wait(self._asking, timeout=STOP_PATIENCE_S)
             self._end(*self._asking)
             self._stopping.set()
-            if self._turns or self._jumps:
-                await asyncio.wait(self._turns | self._jumps, timeout=STOP_PATIENCE_S)
+            if turns := self._turns | self._jumps:
+                await asyncio.wait(turns, timeout=STOP_PATIENCE_S)
         finally:
             self._end(*self._asking, *self._turns, *self._jumps)
 

@@ -87,13 +87,9 @@ export const timeWithZone = (atS) => zoned.format(atS * 1_000);
  */
 export function pointTime(atS, step) {
   if (step === "1d") return `${utcDate.format(atS * 1_000)} (UTC)`;
-  const withZone = clocksAreSet(atS);
-  if (step === "1h") {
-    const end = (withZone ? hourZoned : hour).format((atS + 3_600) * 1_000);
-    return `${(withZone ? minuteZoned : minute).format(atS * 1_000)} to ${end}`;
-  }
-  if (step === "1m") return (withZone ? minuteZoned : minute).format(atS * 1_000);
-  return withZone ? timeWithZone(atS) : time(atS);
+  const [toTheSecond, toTheMinute, ofTheDay] = clocksAreSet(atS) ? [zoned, minuteZoned, hourZoned] : [moment, minute, hour];
+  if (step === "1h") return `${toTheMinute.format(atS * 1_000)} to ${ofTheDay.format((atS + 3_600) * 1_000)}`;
+  return (step === "1m" ? toTheMinute : toTheSecond).format(atS * 1_000);
 }
 
 function clocksAreSet(atS) {
