@@ -52,14 +52,8 @@ async def test_the_question_holds_the_current_details(bench: Bench, api: Api) ->
 async def test_of_a_turn_that_takes_long_the_log_is_told_that_it_is_in_work(
     bench: Bench, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told, free = signs_of_life(monkeypatch), asyncio.Event()
-
-    async def slow(pk: int) -> tuple[int, bytes]:
-        await free.wait()
-        return 200, sound(pk)
-
+    told, free = signs_of_life(monkeypatch), api.hold()
     monkeypatch.setattr("tidemark.log.streams.TURN_ACK_WAIT_S", 1.0)
-    api.answering = lambda pk, times: slow(pk)
     turn = await bench.order(FIRST, LAST)
     bench.start()
     await until(lambda: told[turn.encode()] >= 3, "a third sign of life")
@@ -97,13 +91,7 @@ async def test_with_the_stand_in(nats_url: str, mockstagram: Mockstagram) -> Non
 
 
 async def test_as_many_calls_in_flight_as_wanted(bench: Bench, api: Api) -> None:
-    free = asyncio.Event()
-
-    async def slow(pk: int) -> tuple[int, bytes]:
-        await free.wait()
-        return 200, sound(pk)
-
-    api.answering = lambda pk, times: slow(pk)
+    free = api.hold()
     await bench.order(FIRST, LAST)
     bench.start()
     await until(lambda: api.in_flight == 8, "8 calls in flight")
@@ -127,13 +115,7 @@ async def test_an_api_that_answers_at_once_is_not_asked_for_as_many_as_a_core_ca
 
 
 async def test_who_jumped_waits_for_no_sweep(bench: Bench, api: Api) -> None:
-    free = asyncio.Event()
-
-    async def slow(pk: int) -> tuple[int, bytes]:
-        await free.wait()
-        return 200, sound(pk)
-
-    api.answering = lambda pk, times: slow(pk)
+    free = api.hold()
     await bench.order(FIRST, LAST - 1)
     bench.start(classify_concurrency=2)
     await until(lambda: api.in_flight == 2, "a sweep that goes on")
@@ -275,13 +257,7 @@ async def test_a_wrong_answer_about_one_is_no_failure_of_the_api(
 
 @pytest.mark.usefixtures("soon_redelivered")
 async def test_a_killed_classifier_loses_no_turn_and_asks_nobody_twice(bench: Bench, api: Api) -> None:
-    free = asyncio.Event()
-
-    async def slow(pk: int) -> tuple[int, bytes]:
-        await free.wait()
-        return 200, sound(pk)
-
-    api.answering = lambda pk, times: slow(pk) if pk >= FIRST + 12 else None
+    free = api.hold(FIRST + 12)
     await bench.order(FIRST, LAST)
     bench.start(classify_concurrency=len(ALL))  # whoever is asked first, nobody waits for the slow ones
 

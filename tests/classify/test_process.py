@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import FIRST, Api, Bench, sound, until
+from .conftest import FIRST, Api, Bench, until
 
 LAST = FIRST + 39
 Start = Callable[[], "subprocess.Popen[bytes]"]
@@ -48,16 +48,11 @@ def start(nats_url: str, api: Api, tmp_path: Path) -> Iterator[Start]:
 async def test_killed_classifiers_lose_no_turn_and_give_nobody_two_verdicts(
     bench: Bench, api: Api, start: Start
 ) -> None:
-    free = asyncio.Event()
-
-    async def slow(pk: int) -> tuple[int, bytes]:
-        await free.wait()
-        return 200, sound(pk)
+    free = api.hold(FIRST + 20)
 
     async def told(number: int) -> bool:
         return len(await bench.verdicts()) == number
 
-    api.answering = lambda pk, times: slow(pk) if pk >= FIRST + 20 else None
     await bench.order(FIRST, LAST)
     killed = start()
     await until(lambda: told(20), "what was answered at once")

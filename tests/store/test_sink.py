@@ -41,6 +41,13 @@ def batch(shard: int, at_s: int, name: str = "", followers: int = 7) -> Batch:
     )
 
 
+def insert(store: Store, batch: Batch, rows: int | None = None) -> None:
+    """Into the store, past the sink: all of a batch, or its first rows."""
+    at = (batch.observed_at_ms // 1_000).astype(np.uint32)
+    columns = (batch.pk, at, batch.follower_count, batch.following_count)
+    store.insert_observations(*(column[:rows] for column in columns))
+
+
 def test_seen_knows_a_batch_by_its_id() -> None:
     seen = Seen(stored_until_s=0)
     assert seen.take(batch(0, NOW_S))
@@ -210,8 +217,7 @@ async def test_a_kill_between_insert_and_acknowledgement_doubles_nothing(
 ) -> None:
     # What a killed process leaves behind: rows in the store, some of a batch only, and nothing acknowledged.
     stored = batch(0, NOW_S)
-    at = (stored.observed_at_ms // 1_000).astype(np.uint32)
-    store.insert_observations(stored.pk[:4], at[:4], stored.follower_count[:4], stored.following_count[:4])
+    insert(store, stored, rows=4)
     await log.publish_batch(0, stored)
     await log.publish_batch(0, batch(0, NOW_S + 5))
     await log.publish_batch(0, batch(0, NOW_S - 5))  # older than the store's newest, and not in it
@@ -234,8 +240,7 @@ async def test_an_insert_of_a_killed_process_that_a_server_ends_late_doubles_not
 
     def newest_before_it_ends() -> int | None:
         newest = newest_of_all()
-        at = (late.observed_at_ms // 1_000).astype(np.uint32)
-        store.insert_observations(late.pk, at, late.follower_count, late.following_count)
+        insert(store, late)
         return newest
 
     monkeypatch.setattr(store, "max_observed_at", newest_before_it_ends)
@@ -281,14 +286,12 @@ async def test_what_the_board_was_restored_with_is_stored_if_the_store_lacks_it(
 ) -> None:
     # The board is written down once a minute, also with what is not in the store yet when the process is killed.
     killed = batch(0, NOW_S)
-    at = (killed.observed_at_ms // 1_000).astype(np.uint32)
-    columns = (killed.pk, at, killed.follower_count, killed.following_count)
-    store.insert_observations(*(column[:stored_rows] for column in columns))
+    insert(store, killed, stored_rows)
     await log.publish_batch(0, killed)
     await log.publish_batch(0, batch(0, NOW_S, "the same second", followers=8))
     await log.publish_batch(1, batch(1, NOW_S))
     board = Board(POPULATION)
-    board.restore(killed.pk, killed.follower_count, killed.following_count, at)
+    board.restore(killed.pk, killed.follower_count, killed.following_count, np.full(10, NOW_S, np.uint32))
     running = start(board)
     await until(
         lambda: running.sink.rows_stored == 20 and running.sink.lag_batches == 0, "what was published"
@@ -397,12 +400,7 @@ async def test_a_machine_whose_clock_is_behind_takes_what_the_log_calls_now(
 async def test_a_clock_that_was_ahead_holds_nobodys_place(log: Log, store: Store, start: Start) -> None:
     # All clocks of a machine were ahead, and are set back: the log and the store have what nobody calls now.
     ahead = batch(0, NOW_S + 7_200, followers=8)
-    store.insert_observations(
-        ahead.pk,
-        (ahead.observed_at_ms // 1_000).astype(np.uint32),
-        ahead.follower_count,
-        ahead.following_count,
-    )
+    insert(store, ahead)
     running = start()
     running.board.apply(ahead)
     assert running.board.publish(NOW_S * 1_000).coverage(NOW_S * 1_000, 60_000) == 0.0
