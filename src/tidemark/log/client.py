@@ -503,12 +503,14 @@ class Log:
         await self.open()
         with _translated(f"create the consumer {name}"):
             info: ConsumerInfo
-            with suppress(NotFoundError):
+            try:
                 info = await self._jetstream.consumer_info(stream, name)
-                before = (info.config.max_deliver or -1, info.config.filter_subject or None)
-                if before == (config.max_deliver or -1, config.filter_subject):
-                    return info
-            info = await self._jetstream.add_consumer(stream, config)
+            except NotFoundError:
+                info = await self._jetstream.add_consumer(stream, config)
+                return info
+            before = (info.config.max_deliver or -1, info.config.filter_subject or None)
+            if before != (config.max_deliver or -1, config.filter_subject):
+                await self._jetstream.add_consumer(stream, config)
         return info
 
     async def _from_the_first_unacknowledged(self, stream: str, name: str) -> None:
