@@ -20,29 +20,28 @@ CASES: Final = tuple((millions * 1_000_000, interval) for interval in (60, 10) f
 class Coefficients:
     """As measured on the machine of the README."""
 
-    poll_cpu_us: float = 12.0
+    poll_cpu_us: float = 5.0
     """`tidemark bench steady`: cores of the poller by observations a second."""
-    serve_cpu_us: float = 6.4
+    serve_cpu_us: float = 5.7
     """`tidemark bench steady`, as above: insert, merges, board, views; one replica."""
-    nats_cpu_us: float = 4.0
-    """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers. With batches of 1,000: it is
-    less since they have 3,334."""
-    api_bytes: float = 544.0
-    """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 502 with 8 pipelined."""
-    nats_bytes: float = 47.0
+    nats_cpu_us: float = 2.0
+    """`tidemark bench scale`, 8 pollers: a third of `nats`, for one of the three servers."""
+    api_bytes: float = 546.0
+    """`tidemark bench scale --pipeline 1`: in and out of a poller host; frames. 498 with 8 pipelined."""
+    nats_bytes: float = 43.0
     """`tidemark bench scale`, 8 pollers: in and out of one of the three servers; each batch comes once, goes to the
     other two and to both replicas."""
     batch_bytes: float = 10.6
     """`tidemark bench encoding`: on the log."""
-    raw_bytes: float = 2.99
+    raw_bytes: float = 2.96
     """`tidemark bench storage`: in the store."""
     hourly_bytes: float = 0.35
     """The same: hourly rollups, at an interval of a minute; they are by influencer and hour."""
     board_bytes: float = 96.0
     """`tidemark bench board`: by influencer."""
-    log_batches_per_second: float = 735.0
+    log_batches_per_second: float = 1_243.0
     """`tidemark bench log`, 256 under way: each on the disks of the cluster before it is acknowledged."""
-    serve_per_second: float = 121_000.0
+    serve_per_second: float = 233_000.0
     """`tidemark bench e2e`, 8 pipelined: what one replica was seen to store, beside all else on two cores."""
     connections: int = 128
     """Of one poller to one API address: where the limit begins and, on a fast API, stays."""
