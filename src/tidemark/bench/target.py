@@ -1,10 +1,9 @@
 """What is asked in a benchmark, and how fast can it be asked at all? nginx or the stand-in, and wrk.
 
 nginx answers each GET from its configuration, with the pk from the URL: the cheapest server there is, so that
-the client is what is measured. Its counts change with every call, or the store's would not be real work: of counts
-that stay, ten million rows take so few bytes that ClickHouse takes them for a small part and merges them again and
-again, 19 times in 100 s instead of 5. Where nginx is not installed, the stand-in takes its place, and the report
-says so.
+the client is what is measured. Its counts change with every call: of counts that stay, ten million rows take so few
+bytes that ClickHouse takes them for a small part and merges them again and again, 19 times in 100 s instead of 5.
+Where nginx is not installed, the stand-in takes its place, and the report says so.
 """
 
 from __future__ import annotations
